@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Waking, the only place where it is decided. A waiter (a thread, an epoll
+// set, an Asio context) owns an event queue in shared memory: a bit for each
+// connection, a summary above the bits, and a bell to sleep on. It leaves its
+// waiter word in the record of each connection that it waits for.
+//
+// Arm and publish is Dekker's pattern. The four accesses that carry it are
+// seq_cst and marked [wake]: the sender publishes its cursor, then looks for
+// waiters and at `armed`; the waiter enters its word and arms, then looks at
+// the cursor. One of the two always sees the other.
+
+#include <devices/fabric.hpp>
+#include <devices/ids.hpp>
+#include <devices/mapping.hpp>
+#include <devices/rendezvous.hpp>
+#include <devices/unique_fd.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+namespace dibs {
+
+inline constexpr std::uint32_t queue_bits = 4096;
+inline constexpr std::uint32_t queues_per_device = 1024;
+
+// Writer of `armed`: the waiter sets it, the sender that rings takes it back.
+// Bits are set by senders and taken by the waiter.
+struct queue_block {
+  alignas(cache_line) std::atomic<std::uint32_t> armed;
+  alignas(cache_line) std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
+  alignas(cache_line) std::atomic<std::uint64_t> bits[queue_bits / 64];
+};
+static_assert(sizeof(queue_block) <= 1024);
+
+// Which bit of which queue to set: what stands in record_side::waiters.
+struct waiter {
+  device_number device;
+  std::uint16_t queue = 0;
+  std::uint16_t bit = 0;
+
+  [[nodiscard]] constexpr std::uint64_t word() const noexcept {
+    // queue + 1, so that no waiter is the word 0, which means "nobody".
+    return std::uint64_t{device.index} << 48 | std::uint64_t{device.generation} << 32 |
+           (std::uint64_t{queue} + 1) << 16 | bit;
+  }
+  [[nodiscard]] static constexpr waiter from_word(std::uint64_t word) noexcept {
+    return {{static_cast<std::uint16_t>(word >> 48), static_cast<std::uint16_t>(word >> 32)},
+            static_cast<std::uint16_t>((word >> 16) - 1),
+            static_cast<std::uint16_t>(word)};
+  }
+};
+
+// The event queues of one device. Any thread.
+class event_queues {
+ public:
+  // Makes `<gid>.events`.
+  [[nodiscard]] static result<event_queues> create(const fabric&, const gid&,
+                                                   device_number) noexcept;
+
+  // Hands out a queue. errc::fabric_full if there is none left.
+  [[nodiscard]] result<std::uint16_t> claim() noexcept;
+  void give_back(std::uint16_t queue) noexcept;
+
+  [[nodiscard]] queue_block& block(std::uint16_t queue) const noexcept {
+    return *memory_.at<queue_block>(page_size + queue * std::size_t{1024});
+  }
+  [[nodiscard]] waiter waiter_for(std::uint16_t queue, std::uint16_t bit) const noexcept {
+    return {number_, queue, bit};
+  }
+  // Opens the bell of a queue for reading, making it if need be.
+  [[nodiscard]] unique_fd open_bell(std::uint16_t queue) const noexcept;
+
+  event_queues() noexcept = default;
+
+ private:
+  fabric fabric_{};
+  gid owner_{};
+  device_number number_{};
+  fabric::path_text path_{};
+  mapping memory_;
+};
+
+// One waiter's queue and bell. Used by one thread at a time.
+class event_queue {
+ public:
+  event_queue() noexcept = default;
+  event_queue(event_queue&& other) noexcept { *this = std::move(other); }
+  event_queue& operator=(event_queue&& other) noexcept {
+    std::swap(from_, other.from_);
+    std::swap(block_, other.block_);
+    std::swap(index_, other.index_);
+    std::swap(bell_, other.bell_);
+    std::swap(bell_inode_, other.bell_inode_);
+    return *this;
+  }
+  ~event_queue() { close(); }
+
+  // `from` must outlive the queue.
+  [[nodiscard]] static result<event_queue> open(event_queues& from) noexcept;
+
+  void close() noexcept;
+  [[nodiscard]] bool is_open() const noexcept { return from_ != nullptr; }
+  // Becomes readable when armed and a sender had something to say.
+  [[nodiscard]] int bell() const noexcept { return bell_.get(); }
+  // False when the descriptor is no longer the bell (the program closed it
+  // behind our back); it is then forgotten, and opened again if possible.
+  [[nodiscard]] bool ensure_bell() noexcept;
+  // For callers that keep their own descriptors out of sight: gives the bell
+  // away, and takes it back under another number.
+  [[nodiscard]] int release_bell() noexcept { return bell_.release(); }
+  void adopt_bell(int fd) noexcept { bell_.reset(fd); }
+  // In a forked child: the queue is the parent's; only our descriptor goes.
+  void abandon() noexcept;
+
+  [[nodiscard]] std::uint64_t word(std::uint16_t bit) const noexcept {
+    return from_->waiter_for(index_, bit).word();
+  }
+  // After arm(), look once more at everything waited for, then sleep.
+  void arm() noexcept;
+  void disarm() noexcept;
+  // Empties the bell after a sleep.
+  void drain_bell() noexcept;
+  [[nodiscard]] bool has_bits() const noexcept;
+  // Takes all bits that are set and calls visit(bit) for each.
+  template <class Visit>
+  void take_bits(Visit visit) noexcept;
+  void set_bit(std::uint16_t bit) noexcept;
+
+ private:
+  // False if the program closed the bell, and perhaps made something else of
+  // its number.
+  [[nodiscard]] bool has_bell() const noexcept;
+
+  event_queues* from_ = nullptr;
+  queue_block* block_ = nullptr;
+  std::uint16_t index_ = 0;
+  unique_fd bell_;
+  std::uint64_t bell_inode_ = 0;
+};
+
+// Enters a waiter word in a record. False if every place is taken: then poll.
+[[nodiscard]] bool enter_waiter(record_side&, std::uint64_t word) noexcept;
+void leave_waiter(record_side&, std::uint64_t word) noexcept;
+
+// A sender's end of all the queues of a fabric: maps them as it meets them.
+// Any thread; lives as long as the process.
+class signaller {
+ public:
+  void open(const fabric& in, rendezvous& devices) noexcept {
+    fabric_ = in;
+    devices_ = &devices;
+  }
+  // Wakes everybody who waits on that side of a record. To be called after
+  // the cursor was published with seq_cst. errno is left alone.
+  void signal(record_side& side) noexcept {
+    for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
+      // [wake] second access of the sender.
+      const std::uint64_t word = waiting.load(std::memory_order_seq_cst);
+      if (word != 0) [[unlikely]]
+        signal_word(word);
+    }
+  }
+
+ private:
+  void signal_word(std::uint64_t word) noexcept;
+  void ring(const waiter&) noexcept;
+  [[nodiscard]] std::byte* attach(device_number) noexcept;
+
+  fabric fabric_{};
+  rendezvous* devices_ = nullptr;
+  // By device index: generation << 48 | address of its queues. One word, so
+  // that any thread may look.
+  std::atomic<std::uint64_t> attached_[rendezvous::device_count]{};
+};
+
+// ---- inline ----------------------------------------------------------------
+
+template <class Visit>
+void event_queue::take_bits(Visit visit) noexcept {
+  std::uint64_t words = block_->summary.load(std::memory_order_relaxed);
+  if (words == 0) return;
+  words = block_->summary.exchange(0, std::memory_order_seq_cst);
+  while (words != 0) {
+    const unsigned at = static_cast<unsigned>(__builtin_ctzll(words));
+    words &= words - 1;
+    std::uint64_t bits = block_->bits[at].exchange(0, std::memory_order_seq_cst);
+    while (bits != 0) {
+      const unsigned bit = static_cast<unsigned>(__builtin_ctzll(bits));
+      bits &= bits - 1;
+      visit(static_cast<std::uint16_t>(at * 64 + bit));
+    }
+  }
+}
+
+}  // namespace dibs

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A lock for shared memory that a signal handler may meet while its own thread
+// holds it. It then is told so instead of waiting for itself.
+
+#include <atomic>
+#include <cstdint>
+
+namespace dibs {
+
+// Number of the calling thread, cached. reset_thread_number() is for the child
+// side of fork, whose only thread has a new one.
+[[nodiscard]] std::uint32_t thread_number() noexcept;
+void reset_thread_number() noexcept;
+
+// All zero is unlocked. Works between processes that share the memory; the
+// lock of a thread that was killed is taken over.
+class shared_lock {
+ public:
+  enum class hold : std::uint8_t {
+    outer,   // acquired
+    nested,  // this very thread holds it already, further out on its stack
+  };
+
+  [[nodiscard]] hold acquire() noexcept {
+    const std::uint32_t self = thread_number();
+    std::uint32_t holder = 0;
+    if (owner_.compare_exchange_strong(holder, self, std::memory_order_acquire)) [[likely]] {
+      return hold::outer;
+    }
+    return acquire_slow(self);
+  }
+
+  void release(hold how) noexcept {
+    if (how == hold::nested) {
+      ++interrupted_;
+      return;
+    }
+    if ((owner_.exchange(0, std::memory_order_release) & waiting) != 0) [[unlikely]] {
+      wake();
+    }
+  }
+
+  // How often a nested holder came between. Who reads a number at the begin
+  // and another one at the end was interrupted and starts again.
+  [[nodiscard]] std::uint32_t interruptions() const noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return interrupted_;
+  }
+
+ private:
+  static constexpr std::uint32_t waiting = 0x80000000;
+
+  hold acquire_slow(std::uint32_t self) noexcept;
+  void wake() noexcept;
+
+  std::atomic<std::uint32_t> owner_{0};  // thread number | waiting
+  std::uint32_t interrupted_ = 0;        // by the holder's own thread only
+};
+
+class lock_guard {
+ public:
+  explicit lock_guard(shared_lock& lock) noexcept : lock_(lock), how_(lock.acquire()) {}
+  lock_guard(const lock_guard&) = delete;
+  lock_guard& operator=(const lock_guard&) = delete;
+  ~lock_guard() { lock_.release(how_); }
+
+  [[nodiscard]] bool is_nested() const noexcept { return how_ == shared_lock::hold::nested; }
+
+ private:
+  shared_lock& lock_;
+  shared_lock::hold how_;
+};
+
+}  // namespace dibs
