@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A TCP connection that may move to DMBs and back, as one process uses it.
+// Reads and writes like a non-blocking socket; the driver brings the TCP lane,
+// the time, and the waiting.
+//
+// Every connection starts on TCP. Once both ends met in the rendezvous, calls
+// made on it carry the CLC handshake along, and each direction switches lane
+// at a byte offset that both ends know. See lanes.hpp for how.
+//
+// Any thread, also concurrently: readers exclude readers, writers writers.
+// A signal handler may call in while its thread is inside.
+
+#include <smcd/cdc.hpp>
+#include <smcd/end.hpp>
+#include <smcd/ring.hpp>
+#include <smcd/stack.hpp>
+#include <smcd/tcp_lane.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace smcd {
+
+// Which connection this is, from the socket itself.
+struct socket_name {
+  std::uint64_t netns = 0;          // SO_NETNS_COOKIE
+  std::uint64_t socket_cookie = 0;  // SO_COOKIE
+  dibs::inet_address local;
+  dibs::inet_address remote;
+};
+
+class connection {
+ public:
+  connection() noexcept = default;
+  connection(const connection&) = delete;
+  connection& operator=(const connection&) = delete;
+
+  // A new connection end. Without room for its state it is not tracked, and
+  // is_open() stays false. `reason` is why a connection that is plain from the
+  // start is so. A client publishes its record here.
+  void open(stack&, handshake_role, const socket_name&, bool may_switch, decline_code reason,
+            bool is_native) noexcept;
+  [[nodiscard]] bool is_open() const noexcept { return end_ != nullptr; }
+
+  // The application's bytes. As read(2) and write(2) on a non-blocking socket:
+  // how many were moved (0: end of stream), would_block, or TCP's error.
+  // `now` in ticks.
+  [[nodiscard]] result<std::size_t> read_some(tcp_lane&, buffers, bool is_peek,
+                                              std::uint64_t now) noexcept;
+  [[nodiscard]] result<std::size_t> write_some(tcp_lane&, buffers, std::uint64_t now) noexcept;
+
+  // A connection that is young does not switch yet. Then a driver may use the
+  // socket's own calls, also blocking ones, as long as nobody else can use the
+  // connection meanwhile: true lets it in, and leave_early() says what came of
+  // it. In between the connection stays as it is.
+  [[nodiscard]] bool enter_early() noexcept;
+  void leave_early(std::size_t received, std::size_t sent) noexcept;
+  // No CLC byte can be on the TCP lane now: what the kernel says of it is true.
+  [[nodiscard]] bool is_tcp_only() const noexcept {
+    const end_stage at = stage();
+    return at == end_stage::plain || at == end_stage::candidate ||
+           (at == end_stage::joined && end_->role == handshake_role::client);
+  }
+
+  // Takes the handshake as far as it goes. read_some and write_some do so
+  // themselves; waiting drivers call it when the TCP lane became readable.
+  void advance(tcp_lane&) noexcept;
+
+  // May a read answer at once? True for bytes, end of stream and errors.
+  [[nodiscard]] bool has_input(tcp_lane&) noexcept;
+  // The same, of the DMB alone: for those who watch the TCP lane by other means.
+  [[nodiscard]] bool has_dmb_input() noexcept;
+  // May a write take bytes? On the TCP lane the kernel must be asked besides.
+  // False leaves word with the reader, who will wake the waiters of this end.
+  [[nodiscard]] bool has_room(tcp_lane&, std::uint64_t now) noexcept;
+  // How long a full ring is waited for before has_room() says true regardless.
+  [[nodiscard]] std::uint32_t patience_us() const noexcept;
+  // Bytes that can be read now, both lanes (FIONREAD).
+  [[nodiscard]] std::size_t readable_size(tcp_lane&) noexcept;
+  // Bytes written and not yet read by the peer, of the DMB lane.
+  [[nodiscard]] std::size_t unread_by_peer() noexcept;
+
+  // True if it can never leave TCP (again): the driver may then use the
+  // socket's own calls and forget about us.
+  [[nodiscard]] bool is_plain() const noexcept {
+    return end_->stage.load(std::memory_order_relaxed) == end_stage::plain;
+  }
+  [[nodiscard]] bool is_established() const noexcept {
+    return end_->stage.load(std::memory_order_relaxed) == end_stage::established;
+  }
+  // Which lane the next byte takes. Only a hint unless the caller is alone.
+  [[nodiscard]] lane sends_on() const noexcept { return end_->sending.on; }
+  [[nodiscard]] lane receives_on() const noexcept { return end_->receiving.on; }
+
+  // A look at memory, no lock: something came or left since the last call on
+  // that direction. For spins.
+  [[nodiscard]] bool input_hint() const noexcept;
+  [[nodiscard]] bool room_hint() const noexcept;
+  // True once the peer said that it will write no more.
+  [[nodiscard]] bool peer_is_done_sending() const noexcept;
+  // True if the peer last ran on the CPU that the caller runs on: then it can
+  // do nothing while we spin. Tells the peer our CPU, too.
+  [[nodiscard]] bool shares_cpu() const noexcept;
+
+  // To be woken when anything changes for this end (event_queue.hpp).
+  [[nodiscard]] bool enter_waiter(std::uint64_t word) noexcept;
+  void leave_waiter(std::uint64_t word) noexcept;
+  // Wakes the waiters of this very end.
+  void wake_waiters() noexcept;
+
+  // This end will never switch, and comes back to TCP in its sending
+  // direction; the peer is asked to do the same.
+  void stay_on_tcp(decline_code reason) noexcept;
+
+  // Before shutdown(SHUT_WR) of the socket.
+  void shutdown_write() noexcept;
+
+  // Before the last close of the socket in this process. `reset`: the peer has
+  // not been read to the end, and TCP would send RST.
+  enum class close_way : std::uint8_t { orderly, reset };
+  close_way close(tcp_lane&) noexcept;
+  // The same at the end of the process, where the connection stays usable for
+  // threads that still run.
+  close_way say_goodbye() noexcept;
+
+  // Fork: called in the parent before, in the child after.
+  void share() noexcept { end_->holders.fetch_add(1, std::memory_order_relaxed); }
+  void unshare() noexcept { end_->holders.fetch_sub(1, std::memory_order_relaxed); }
+  void move_to(stack& of_child) noexcept { stack_ = &of_child; }
+
+  [[nodiscard]] const end_state& state() const noexcept { return *end_; }
+
+ private:
+  // The memory of one direction, once attached.
+  struct ring_view {
+    std::atomic<cdc::record*> control{nullptr};
+    std::uint32_t size = 0;  // of the data ring
+    [[nodiscard]] std::span<std::byte> data() const noexcept {
+      return {reinterpret_cast<std::byte*>(control.load(std::memory_order_relaxed) + 1), size};
+    }
+    void set(std::span<std::byte> dmb) noexcept;
+  };
+
+  // Reading; `receiving.lock` is held.
+  [[nodiscard]] result<std::size_t> read_ring(buffers, bool is_peek,
+                                              std::uint32_t interruptions) noexcept;
+  [[nodiscard]] result<std::size_t> read_tcp(tcp_lane&, buffers, bool is_peek,
+                                             std::uint64_t limit) noexcept;
+  enum class turn : std::uint8_t { go_on, clc, nothing, broken };
+  [[nodiscard]] turn follow_marks() noexcept;
+  [[nodiscard]] bool is_cut_off(tcp_lane&) noexcept;
+  void keep(const result<std::size_t>& over) noexcept;
+  [[nodiscard]] result<std::size_t> tell(const result<std::size_t>& over) noexcept;
+  [[nodiscard]] std::uint64_t bytes_before_mark() const noexcept;
+  [[nodiscard]] std::optional<std::uint32_t> ring_used() const noexcept;
+  void tell_consumer(bool is_ring_empty) noexcept;
+
+  // Writing; `sending.lock` is held.
+  [[nodiscard]] std::optional<std::uint32_t> ring_room() const noexcept;
+  [[nodiscard]] result<std::size_t> write_ring(buffers, std::uint32_t room,
+                                               std::uint32_t interruptions) noexcept;
+  [[nodiscard]] bool may_give_up(tcp_lane&, std::uint64_t now, bool is_look_due,
+                                 std::uint32_t enough) noexcept;
+  [[nodiscard]] bool is_peer_gone(tcp_lane&) const noexcept;
+  [[nodiscard]] bool may_leave(tcp_lane&) const noexcept;
+  void unblock() noexcept;
+  [[nodiscard]] bool is_asked_back() const noexcept {
+    return (theirs().flags.load(std::memory_order_acquire) & dibs::flag_wants_tcp) != 0;
+  }
+  [[nodiscard]] bool peer_has_closed() const noexcept;
+  [[nodiscard]] bool may_return() const noexcept;
+  bool switch_sending(lane) noexcept;
+  template <class Change>
+  void change_consumer_word(Change) noexcept;
+
+  // For the policy of is_due(); exact only as far as that needs it.
+  void count_call() noexcept {
+    end_->calls.store(end_->calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
+  // Handshake; `talk_lock` is held.
+  void look_for_peer(tcp_lane&) noexcept;
+  void begin_talk(tcp_lane&) noexcept;
+  [[nodiscard]] bool send_clc(tcp_lane&) noexcept;
+  [[nodiscard]] bool receive_clc(tcp_lane&) noexcept;
+  void offer_dmb() noexcept;
+  void establish(bool is_shared) noexcept;
+  void fall_back(decline_code local, decline_code peer) noexcept;
+  [[nodiscard]] bool saw_everything(tcp_lane&) noexcept;
+  [[nodiscard]] bool is_due() const noexcept;
+  [[nodiscard]] bool peer_refuses() const noexcept;
+  void settle() noexcept;
+  void drop_memory() noexcept;
+  close_way flag_end() noexcept;
+  [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;
+
+  [[nodiscard]] dibs::record_side& mine() const noexcept {
+    return end_->role == handshake_role::client ? record_.at->client : record_.at->server;
+  }
+  [[nodiscard]] dibs::record_side& theirs() const noexcept {
+    return end_->role == handshake_role::client ? record_.at->server : record_.at->client;
+  }
+  [[nodiscard]] end_stage stage() const noexcept {
+    return end_->stage.load(std::memory_order_acquire);
+  }
+  // Could the peer have announced a change of lane or a CLC message?
+  [[nodiscard]] bool meets_marks() const noexcept {
+    const end_stage at = stage();
+    return at != end_stage::plain && at != end_stage::candidate;
+  }
+
+  stack* stack_ = nullptr;
+  end_state* end_ = nullptr;
+  home* home_ = nullptr;
+  dibs::device* device_ = nullptr;  // that registered and attached
+  dibs::record_ref record_;
+  ring_view inbound_;                    // our DMB
+  ring_view outbound_;                   // the peer's
+  std::uint32_t told_cpu_ = 0;           // where the peer thinks we run; under sending.lock
+  int untold_error_ = 0;                 // of the TCP lane; under receiving.lock
+  std::atomic<std::uint32_t> early_{0};  // calls between enter_early and leave_early
+};
+
+// ---- inline ----------------------------------------------------------------
+
+// Flags and consumer cursor share a word, and this end's reader and writer
+// both change it.
+template <class Change>
+void connection::change_consumer_word(Change change) noexcept {
+  cdc::record* control = outbound_.control.load(std::memory_order_acquire);
+  if (control == nullptr) return;
+  std::uint64_t seen = control->consumer.load(std::memory_order_relaxed);
+  for (;;) {
+    cdc::cursor_word word = cdc::unpack(seen);
+    change(word);
+    // [cdc-cons], and first access of the sender in [wake].
+    if (control->consumer.compare_exchange_weak(seen, cdc::pack(word), std::memory_order_seq_cst)) {
+      return;
+    }
+  }
+}
+
+}  // namespace smcd

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One end of one connection: all state that belongs to the connection and not
+// to a process. It stands in the home file of the device that made it, so that
+// parent and child share it after fork and `dibsock ss` can show it. Only the
+// processes that hold this end write it; the peer cannot.
+
+#include <devices/ids.hpp>
+#include <devices/inet.hpp>
+#include <devices/lock.hpp>
+#include <devices/mapping.hpp>
+#include <smcd/handshake.hpp>
+#include <smcd/lanes.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+namespace smcd {
+
+enum class end_stage : std::uint8_t {
+  plain,        // TCP for good, and no CLC byte will come any more
+  candidate,    // the other end may turn up in the rendezvous
+  joined,       // both ends are in one record; CLC bytes are permitted
+  handshake,    // CLC messages are under way
+  declined,     // TCP for good, but a last CLC message may still come
+  established,  // SMC-D
+};
+
+// One direction as this end sees it. Changed under `lock`; the atomics may be
+// glanced at without it.
+struct alignas(dibs::cache_line) direction {
+  dibs::shared_lock lock;
+  std::atomic<lane> on;
+  bool is_shut;                         // sending: shutdown(WR) was called
+  bool is_pinned;                       // sending: stays on TCP for good
+  std::atomic<std::uint32_t> marks;     // sending: published; receiving: taken
+  std::uint64_t offset;                 // application bytes so far, both lanes
+  std::uint64_t dmb_bytes;              // of these, through the DMB
+  std::uint64_t clc_bytes;              // besides these, on the TCP lane
+  std::atomic<std::uint64_t> position;  // packed cursor: sending: producer; receiving: consumer
+  std::uint64_t told;                   // receiving: the consumer cursor that the peer knows
+  std::uint64_t full_since;             // sending: ticks when the ring was first found full, or 0
+  std::uint64_t looked;                 // ticks when the TCP lane was last asked for its health
+};
+
+// All zero is a fresh end. Everything outside the directions is changed under
+// `talk_lock`.
+struct end_state {
+  std::atomic<std::uint32_t> in_use;   // 1 from claim to release
+  std::atomic<std::uint32_t> holders;  // processes that hold the socket, a hint only
+  std::atomic<std::uint32_t> calls;    // that moved bytes
+  std::atomic<end_stage> stage;
+  handshake_role role;
+  bool is_native;         // made by the Asio transport
+  bool is_clc_marked;     // the mark of the message in `talk` is published
+  bool peer_is_done;      // the peer has sent its last CLC message
+  std::uint8_t dmb_code;  // size code of our DMB
+  std::uint32_t tries;    // candidate: looked for the other end so often
+  std::uint64_t netns;
+  std::uint64_t socket_cookie;
+  dibs::inet_address local;
+  dibs::inet_address remote;
+  std::uint32_t record_index;
+  std::uint32_t link_id;
+  std::uint64_t dmb_token;   // ours, 0 before there is one
+  std::uint64_t peer_token;  // the one we write, 0 before it is attached
+  dibs::gid self;
+  dibs::gid peer;
+  decline_code local_reason;
+  decline_code peer_reason;
+
+  dibs::shared_lock talk_lock;
+  handshake talk;
+
+  direction sending;
+  direction receiving;
+};
+static_assert(sizeof(end_state) <= 2048);
+
+}  // namespace smcd

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The TCP lane as the protocol sees it. The protocol does no I/O of its own:
+// a driver (the shim, the Asio transport, a test) implements these calls over
+// a socket, and none of them ever blocks.
+
+#include <smcd/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace smcd {
+
+class tcp_lane {
+ public:
+  // Up to to.size() bytes, in order. 0 at the end of the stream.
+  [[nodiscard]] virtual result<std::size_t> receive(std::span<std::byte> to) noexcept = 0;
+  // The same without taking them.
+  [[nodiscard]] virtual result<std::size_t> peek(std::span<std::byte> to) noexcept = 0;
+  [[nodiscard]] virtual result<std::size_t> send(std::span<const std::byte> from) noexcept = 0;
+  // Bytes that receive() could take now (SIOCINQ).
+  [[nodiscard]] virtual std::size_t unread() noexcept = 0;
+  // True when the peer has sent FIN or RST, or the socket failed.
+  [[nodiscard]] virtual bool has_hung_up() noexcept = 0;
+  // All bytes ever, as the kernel counts them: written by this end, read by
+  // this end. Lets us see I/O that went past us. False if it cannot tell.
+  [[nodiscard]] virtual bool counters(std::uint64_t& written, std::uint64_t& read) noexcept = 0;
+  // Asked once, before the handshake. False for a socket with options whose
+  // effect would be lost on DMBs; and the receive buffer that the program set
+  // by SO_RCVBUF, in bytes, 0 if it left that to us.
+  [[nodiscard]] virtual bool may_leave_tcp() noexcept { return true; }
+  [[nodiscard]] virtual std::uint32_t wanted_buffer() noexcept { return 0; }
+
+ protected:
+  ~tcp_lane() = default;
+};
+
+}  // namespace smcd
