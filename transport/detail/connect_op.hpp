@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Connecting: the kernel's connect() between a look for the listener and the
+// record that tells it of us.
+
+#include <transport/detail/meeting.hpp>
+#include <transport/detail/process.hpp>
+#include <transport/detail/stream.hpp>
+
+#include <boost/asio/append.hpp>
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace dibsock::detail {
+
+// From before connect() until the connection has begun.
+class connecting {
+ public:
+  connecting(stream& from, const boost::asio::ip::tcp::endpoint& to)
+      : stack_(this_stack()), mark_(stack_, from.kernel.native_handle(), key_of(to)) {}
+
+  [[nodiscard]] boost::system::error_code begin(stream& on) {
+    return on.begin(std::move(stack_), smcd::handshake_role::client, mark_.has_listener());
+  }
+
+ private:
+  static dibs::inet_address key_of(const boost::asio::ip::tcp::endpoint& of) noexcept {
+    dibs::inet_address key;
+    static_cast<void>(dibs::from_sockaddr(of.data(), static_cast<socklen_t>(of.size()), key));
+    return key;
+  }
+
+  std::shared_ptr<smcd::stack> stack_;
+  connecting_mark mark_;
+};
+
+// For async_compose.
+class connect_op {
+ public:
+  // `failure`: the socket could not even be opened.
+  connect_op(std::shared_ptr<stream> on, const boost::asio::ip::tcp::endpoint& to,
+             boost::system::error_code failure)
+      : stream_(std::move(on)), to_(to), failure_(failure) {}
+
+  template <class Self>
+  void operator()(Self& self) {
+    self.reset_cancellation_state(boost::asio::enable_total_cancellation());
+    if (failure_) {
+      const auto executor = self.get_executor();
+      const boost::system::error_code failure = failure_;
+      return boost::asio::post(executor, boost::asio::append(std::move(self), failure));
+    }
+    connecting_ = std::make_unique<connecting>(*stream_, to_);
+    stream& on = *stream_;
+    const boost::asio::ip::tcp::endpoint to = to_;
+    on.kernel.async_connect(to, std::move(self));
+  }
+
+  template <class Self>
+  void operator()(Self& self, boost::system::error_code code) {
+    if (!code) code = connecting_->begin(*stream_);
+    connecting_.reset();
+    stream_.reset();
+    self.complete(code);
+  }
+
+ private:
+  std::shared_ptr<stream> stream_;
+  boost::asio::ip::tcp::endpoint to_;
+  boost::system::error_code failure_;
+  std::unique_ptr<connecting> connecting_;
+};
+
+}  // namespace dibsock::detail

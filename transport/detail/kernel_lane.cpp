@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <transport/detail/kernel_lane.hpp>
+
+#include <linux/socket.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <array>
+
+namespace dibsock::detail {
+namespace {
+
+smcd::result<std::size_t> answer(ssize_t n) noexcept {
+  if (n < 0) return dibs::last_error();
+  return static_cast<std::size_t>(n);
+}
+
+template <class T>
+bool option(int fd, int level, int name, T& to) noexcept {
+  socklen_t size = sizeof to;
+  return ::getsockopt(fd, level, name, &to, &size) == 0;
+}
+
+msghdr message_of(smcd::buffers list) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(list.data());
+  message.msg_iovlen = list.size();
+  return message;
+}
+
+using name_call = int (*)(int, sockaddr*, socklen_t*) noexcept;
+
+bool address_of(int fd, name_call ask, dibs::inet_address& to) noexcept {
+  sockaddr_storage address{};
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  return ask(fd, generic, &size) == 0 && dibs::from_sockaddr(generic, size, to);
+}
+
+}  // namespace
+
+smcd::result<std::size_t> kernel_lane::receive(std::span<std::byte> to) noexcept {
+  return answer(::recv(fd_, to.data(), to.size(), MSG_DONTWAIT));
+}
+
+smcd::result<std::size_t> kernel_lane::peek(std::span<std::byte> to) noexcept {
+  return answer(::recv(fd_, to.data(), to.size(), MSG_DONTWAIT | MSG_PEEK));
+}
+
+smcd::result<std::size_t> kernel_lane::send(std::span<const std::byte> from) noexcept {
+  return answer(::send(fd_, from.data(), from.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+smcd::result<std::size_t> kernel_lane::receive(smcd::buffers to) noexcept {
+  msghdr message = message_of(to);
+  return answer(::recvmsg(fd_, &message, MSG_DONTWAIT));
+}
+
+smcd::result<std::size_t> kernel_lane::send(smcd::buffers from) noexcept {
+  const msghdr message = message_of(from);
+  return answer(::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+std::size_t kernel_lane::unread() noexcept {
+  int size = 0;
+  return ::ioctl(fd_, SIOCINQ, &size) == 0 && size > 0 ? static_cast<std::size_t>(size) : 0;
+}
+
+bool kernel_lane::is_ready(short events) noexcept {
+  pollfd ask{fd_, events, 0};
+  return ::poll(&ask, 1, 0) > 0;
+}
+
+bool kernel_lane::has_hung_up() noexcept { return is_ready(POLLRDHUP); }
+
+bool kernel_lane::counters(std::uint64_t& written, std::uint64_t& read) noexcept {
+  tcp_info before{};
+  if (!option(fd_, IPPROTO_TCP, TCP_INFO, before)) return false;
+  // Bytes may arrive between the questions: ask until nothing did.
+  for (int i = 0; i < 16; ++i) {
+    const std::size_t waiting = unread();
+    tcp_info after{};
+    if (!option(fd_, IPPROTO_TCP, TCP_INFO, after)) return false;
+    if (after.tcpi_bytes_received == before.tcpi_bytes_received) {
+      written = after.tcpi_bytes_sent - after.tcpi_bytes_retrans + after.tcpi_notsent_bytes;
+      read = after.tcpi_bytes_received - waiting;
+      return true;
+    }
+    before = after;
+  }
+  return false;
+}
+
+bool kernel_lane::may_leave_tcp() noexcept {
+  // Marks and devices stand for rules of the network, which bytes in memory
+  // would not obey.
+  std::array<char, 64> device{};
+  socklen_t size = device.size();
+  const bool has_device =
+      ::getsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, device.data(), &size) == 0 && size > 0;
+  int mark = 0;
+  return !has_device && option(fd_, SOL_SOCKET, SO_MARK, mark) && mark == 0;
+}
+
+std::uint32_t kernel_lane::wanted_buffer() noexcept {
+  int locked = 0;
+  int size = 0;
+  const bool is_wanted = option(fd_, SOL_SOCKET, SO_BUF_LOCK, locked) &&
+                         (locked & SOCK_RCVBUF_LOCK) != 0 &&
+                         option(fd_, SOL_SOCKET, SO_RCVBUF, size);
+  // The kernel keeps twice of what was asked for.
+  return is_wanted ? static_cast<std::uint32_t>(size) / 2 : 0;
+}
+
+void kernel_lane::reset_at_close() noexcept {
+  const linger at_once{1, 0};
+  ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+bool netns_of(int fd, std::uint64_t& to) noexcept {
+  return option(fd, SOL_SOCKET, SO_NETNS_COOKIE, to);
+}
+
+bool name_of(int fd, smcd::socket_name& to) noexcept {
+  return local_address_of(fd, to.local) && address_of(fd, ::getpeername, to.remote) &&
+         netns_of(fd, to.netns) && option(fd, SOL_SOCKET, SO_COOKIE, to.socket_cookie) &&
+         !to.local.is_link_local();
+}
+
+bool local_address_of(int fd, dibs::inet_address& to) noexcept {
+  return address_of(fd, ::getsockname, to);
+}
+
+}  // namespace dibsock::detail

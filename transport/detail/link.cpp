@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <transport/detail/link.hpp>
+
+#include <devices/ticks.hpp>
+#include <smcd/error.hpp>
+#include <transport/detail/process.hpp>
+#include <transport/detail/thread_sleep.hpp>
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+
+namespace dibsock::detail {
+namespace {
+
+using smcd::decline_code;
+using smcd::end_stage;
+
+// A TCP lane that claims to be readable so often, and gives nothing, is not
+// watched any more: then time decides.
+constexpr int most_vain_wakes = 8;
+
+}  // namespace
+
+std::uint64_t longest_spin() noexcept {
+  return std::uint64_t{settings().spin_us} * dibs::ticks_per_us;
+}
+
+// ---- the life --------------------------------------------------------------
+
+void link::open(int fd, std::shared_ptr<smcd::stack> stack, smcd::handshake_role role,
+                bool may_switch) noexcept {
+  lane_ = kernel_lane(fd);
+  owner_ = this_process();
+  stack_ = std::move(stack);
+  reason_ = stack_ == nullptr ? decline_code::no_smcd_device : decline_code::peer_no_smc;
+  smcd::socket_name name;
+  if (stack_ == nullptr) return;
+  if (!name_of(fd, name)) {
+    reason_ = decline_code::option_unsupported;
+    may_switch = false;
+  }
+  connection_.open(*stack_, role, name, may_switch, may_switch ? decline_code::none : reason_,
+                   true);
+  if (!has_connection()) {
+    reason_ = decline_code::memory;
+    return;
+  }
+  seen_.store(connection_.state().stage.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  if (connection_.is_plain()) tell(smcd::to_text(reason()));
+}
+
+void link::close() noexcept {
+  if (has_connection() && owner_ == this_process() &&
+      connection_.close(lane_) == smcd::connection::close_way::reset) {
+    lane_.reset_at_close();
+  }
+  lane_ = {};
+}
+
+bool link::has_moved() noexcept {
+  if (!has_connection()) return false;
+  const end_stage now = connection_.state().stage.load(std::memory_order_acquire);
+  if (seen_.load(std::memory_order_relaxed) == now ||
+      seen_.exchange(now, std::memory_order_relaxed) == now) {
+    return false;
+  }
+  if (now == end_stage::established) tell("SMC-D");
+  if (now == end_stage::plain || now == end_stage::declined) tell(smcd::to_text(reason()));
+  return true;
+}
+
+decline_code link::reason() const noexcept {
+  return has_connection() ? connection_.state().local_reason : reason_;
+}
+
+void link::tell(const char* what) const noexcept {
+  if (!settings().logs) return;
+  const smcd::end_state& end = connection_.state();
+  std::array<char, INET6_ADDRSTRLEN> local{};
+  std::array<char, INET6_ADDRSTRLEN> remote{};
+  ::inet_ntop(AF_INET6, end.local.bytes.data(), local.data(), local.size());
+  ::inet_ntop(AF_INET6, end.remote.bytes.data(), remote.data(), remote.size());
+  log("[%s]:%u - [%s]:%u: %s", local.data(), unsigned{end.local.port}, remote.data(),
+      unsigned{end.remote.port}, what);
+}
+
+// ---- bytes -----------------------------------------------------------------
+
+smcd::result<std::size_t> link::read(smcd::buffers to) noexcept {
+  if (!has_lanes()) return lane_.receive(to);
+  return judge(connection_.read_some(lane_, to, false, dibs::ticks()));
+}
+
+smcd::result<std::size_t> link::write(smcd::buffers from) noexcept {
+  if (!has_lanes()) return lane_.send(from);
+  return judge(connection_.write_some(lane_, from, dibs::ticks()));
+}
+
+// A peer that broke the protocol ends this connection and nothing else.
+smcd::result<std::size_t> link::judge(smcd::result<std::size_t> got) noexcept {
+  if (got || got.error().category() == boost::system::system_category()) return got;
+  tell(got.error().message().c_str());
+  connection_.stay_on_tcp(decline_code::internal_error);
+  ::shutdown(lane_.fd(), SHUT_RDWR);
+  return dibs::system_error(ECONNRESET);
+}
+
+bool link::is_ready(side of) noexcept {
+  const bool is_reading = of == side::reading;
+  if (!has_lanes()) return lane_.is_ready(is_reading ? POLLIN : POLLOUT);
+  if (is_reading) return connection_.has_input(lane_);
+  if (!connection_.has_room(lane_, dibs::ticks())) return false;
+  return connection_.sends_on() == smcd::lane::dmb || lane_.is_ready(POLLOUT);
+}
+
+std::size_t link::readable_size() noexcept {
+  return has_lanes() ? connection_.readable_size(lane_) : lane_.unread();
+}
+
+void link::shutdown_write() noexcept {
+  if (has_connection()) connection_.shutdown_write();
+}
+
+// ---- waiting ---------------------------------------------------------------
+
+bool link::is_on_dmb(side of) const noexcept {
+  if (!has_connection() || !connection_.is_established()) return false;
+  const smcd::lane on = of == side::reading ? connection_.receives_on() : connection_.sends_on();
+  return on == smcd::lane::dmb;
+}
+
+bool link::hint(side of) const noexcept {
+  return of == side::reading ? connection_.input_hint() : connection_.room_hint();
+}
+
+bool link::shares_cpu() const noexcept { return connection_.shares_cpu(); }
+
+bool link::enter_waiter(std::uint64_t word) noexcept {
+  return has_lanes() && connection_.enter_waiter(word);
+}
+
+void link::leave_waiter(std::uint64_t word) noexcept {
+  if (has_connection()) connection_.leave_waiter(word);
+}
+
+wait_terms link::terms(side of, bool is_entered) const noexcept {
+  if (!has_lanes()) return {};
+  const end_stage at = connection_.state().stage.load(std::memory_order_relaxed);
+  wait_terms terms;
+  // A candidate is only ever spoken to over TCP.
+  terms.wants_tick = !is_entered && at != end_stage::candidate;
+  if (of == side::writing && is_on_dmb(of)) {
+    // A full ring: the reader rings. Its death, and the end of our patience,
+    // are a matter of time.
+    terms = {false, true};
+  }
+  return terms;
+}
+
+bool link::take_readable() noexcept { return !has_lanes() || connection_.has_input(lane_); }
+
+template <class Try>
+smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
+  int vain_wakes = 0;
+  bool may_try_spin = true;
+  for (;;) {
+    smcd::result<std::size_t> got = attempt();
+    if (got || !dibs::is_would_block(got.error())) return got;
+    if (may_try_spin && is_on_dmb(of) &&
+        spin(of).spin(
+            longest_spin(), [&] { return hint(of); }, [&] { return shares_cpu(); })) {
+      // If the hint was wrong the next round sleeps.
+      may_try_spin = false;
+      continue;
+    }
+    const end_stage before = seen_.load(std::memory_order_relaxed);
+    thread_sleep sleep(has_lanes() ? &connection_ : nullptr, stack_);
+    got = attempt();
+    if (got || !dibs::is_would_block(got.error())) return got;
+    wait_terms wanted = terms(of, sleep.is_entered());
+    if (vain_wakes > most_vain_wakes) wanted = {false, true};
+    const short events = wanted.wants_tcp ? (of == side::reading ? POLLIN : POLLOUT) : short{0};
+    // Another thread may take the handshake along, on its side of the stream.
+    const bool is_unsure = has_lanes() && !sleep.is_entered();
+    while (true) {
+      const auto woken = sleep.until(lane_.fd(), events, wanted.wants_tick, is_unsure);
+      if (woken == thread_sleep::woken::interrupted) return dibs::system_error(EINTR);
+      if (woken == thread_sleep::woken::by_tcp) {
+        ++vain_wakes;
+        if (of == side::reading) static_cast<void>(take_readable());
+      }
+      if (woken != thread_sleep::woken::by_time || wanted.wants_tick) break;
+      if (connection_.state().stage.load(std::memory_order_relaxed) != before) break;
+    }
+    may_try_spin = true;
+  }
+}
+
+smcd::result<std::size_t> link::read_blocking(smcd::buffers to) noexcept {
+  return block(side::reading, [&]() noexcept { return read(to); });
+}
+
+smcd::result<std::size_t> link::write_blocking(smcd::buffers from) noexcept {
+  return block(side::writing, [&]() noexcept { return write(from); });
+}
+
+}  // namespace dibsock::detail

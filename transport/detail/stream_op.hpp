@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// An asynchronous operation of a stream together with its handler: what it
+// attempts, where it runs, and how it ends.
+
+#include <transport/detail/buffers.hpp>
+#include <transport/detail/stream.hpp>
+#include <transport/detail/waiting_op.hpp>
+
+#include <boost/asio/append.hpp>
+#include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/associator.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/defer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/prefer.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace dibsock::detail {
+
+// ---- attempts --------------------------------------------------------------
+
+// Asio calls the end of a stream an error.
+[[nodiscard]] inline smcd::result<std::size_t> name_end(smcd::result<std::size_t> got) noexcept {
+  if (got && *got == 0) return boost::system::error_code(boost::asio::error::eof);
+  return got;
+}
+
+template <class Buffers>
+struct read_attempt {
+  static constexpr side of = side::reading;
+  Buffers buffers;
+
+  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
+  smcd::result<std::size_t> operator()(link& from) const noexcept {
+    return name_end(from.read(buffer_list(buffers).get()));
+  }
+};
+
+template <class Buffers>
+struct write_attempt {
+  static constexpr side of = side::writing;
+  Buffers buffers;
+
+  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
+  smcd::result<std::size_t> operator()(link& to) const noexcept {
+    return to.write(buffer_list(buffers).get());
+  }
+};
+
+// Readiness only.
+template <side which>
+struct wait_attempt {
+  static constexpr side of = which;
+
+  [[nodiscard]] bool is_idle() const noexcept { return false; }
+  smcd::result<std::size_t> operator()(link& at) const noexcept {
+    if (at.is_ready(which)) return std::size_t{0};
+    return dibs::would_block();
+  }
+};
+
+// ---- completion ------------------------------------------------------------
+
+// A handler of (error_code, size) or of (error_code).
+template <class Handler>
+void complete(Handler& handler, const boost::system::error_code& code, std::size_t size) {
+  if constexpr (std::is_invocable_v<Handler&&, boost::system::error_code, std::size_t>) {
+    std::move(handler)(code, size);
+  } else {
+    std::move(handler)(code);
+  }
+}
+
+// Completes an operation that its initiating function has finished already.
+template <class Handler, class Executor>
+void post_completion(Handler handler, const Executor& executor,
+                     const smcd::result<std::size_t>& got) {
+  const boost::system::error_code code = got ? boost::system::error_code() : got.error();
+  if constexpr (std::is_invocable_v<Handler&&, boost::system::error_code, std::size_t>) {
+    boost::asio::post(executor, boost::asio::append(std::move(handler), code, got ? *got : 0));
+  } else {
+    boost::asio::post(executor, boost::asio::append(std::move(handler), code));
+  }
+}
+
+// Runs the next step of an operation, where its handler would be called. One
+// that is dropped ends the operation silently.
+template <class Operation>
+class stepper {
+ public:
+  explicit stepper(Operation* op) noexcept : op_(op) {}
+  stepper(stepper&& other) noexcept : op_(std::exchange(other.op_, nullptr)) {}
+  stepper& operator=(stepper&&) = delete;
+  ~stepper() {
+    if (op_ != nullptr) op_->destroy();
+  }
+  void operator()() { std::exchange(op_, nullptr)->run(); }
+  [[nodiscard]] const auto& handler() const noexcept { return op_->handler(); }
+
+ private:
+  Operation* op_;
+};
+
+// ---- the operation ---------------------------------------------------------
+
+template <class Attempt, class Handler, class Executor>
+class stream_op final : public waiting_op {
+  using own_executor = boost::asio::associated_executor_t<Handler, Executor>;
+  using work = std::decay_t<decltype(boost::asio::prefer(
+      std::declval<const own_executor&>(), boost::asio::execution::outstanding_work.tracked))>;
+  using allocator = typename std::allocator_traits<
+      boost::asio::associated_allocator_t<Handler>>::template rebind_alloc<stream_op>;
+
+ public:
+  using handler_type = Handler;
+
+  // The initiating function has tried, and would block.
+  static void start(std::shared_ptr<stream> on, Attempt attempt, Handler handler,
+                    const Executor& executor) {
+    allocator memory(boost::asio::get_associated_allocator(handler));
+    stream_op* op = std::allocator_traits<allocator>::allocate(memory, 1);
+    // Nothing below throws while the memory is nobody's.
+    new (static_cast<void*>(op))
+        stream_op(std::move(on), std::move(attempt), std::move(handler), executor);
+    if (auto slot = boost::asio::get_associated_cancellation_slot(op->handler_);
+        slot.is_connected()) {
+      slot.template emplace<canceller>(op);
+    }
+    op->begin();
+  }
+
+  [[nodiscard]] const Handler& handler() const noexcept { return handler_; }
+
+ private:
+  friend class stepper<stream_op>;
+
+  // No bytes have moved while an operation waits, so every type will do.
+  class canceller {
+   public:
+    explicit canceller(stream_op* op) noexcept : op_(op) {}
+    void operator()(boost::asio::cancellation_type type) {
+      if (type == boost::asio::cancellation_type::none) return;
+      const std::shared_ptr<stream> on = op_->stream_;
+      on->abort(Attempt::of, op_);
+    }
+
+   private:
+    stream_op* op_;
+  };
+
+  stream_op(std::shared_ptr<stream> on, Attempt attempt, Handler handler, const Executor& executor)
+      : waiting_op(Attempt::of),
+        stream_(std::move(on)),
+        attempt_(std::move(attempt)),
+        executor_(executor),
+        work_(boost::asio::prefer(boost::asio::get_associated_executor(handler, executor),
+                                  boost::asio::execution::outstanding_work.tracked)),
+        handler_(std::move(handler)) {}
+  ~stream_op() = default;
+
+  smcd::result<std::size_t> attempt(link& at) noexcept override { return attempt_(at); }
+  void resume() override { boost::asio::post(executor_, stepper(this)); }
+
+  void destroy() noexcept override {
+    stream_->forget(*this);
+    free(this);
+  }
+
+  static void free(stream_op* op) noexcept {
+    // The handler may own the memory that its allocator gives.
+    const Handler handler(std::move(op->handler_));
+    allocator memory(boost::asio::get_associated_allocator(handler));
+    op->~stream_op();
+    std::allocator_traits<allocator>::deallocate(memory, op, 1);
+  }
+
+  void begin() {
+    switch (stream_->step(*this)) {
+      case progress::finish: is_finished_ = true; return resume();
+      case progress::spin_on: return boost::asio::defer(executor_, stepper(this));
+      case progress::wait: return;
+    }
+  }
+
+  void run() {
+    if (is_finished_) return finish();
+    switch (stream_->step(*this)) {
+      case progress::finish: return finish();
+      case progress::spin_on: return boost::asio::defer(executor_, stepper(this));
+      case progress::wait: return;
+    }
+  }
+
+  void finish() {
+    if (auto slot = boost::asio::get_associated_cancellation_slot(handler_); slot.is_connected()) {
+      slot.clear();
+    }
+    const smcd::result<std::size_t> got = outcome();
+    const work keep(std::move(work_));
+    Handler handler(std::move(handler_));
+    allocator memory(boost::asio::get_associated_allocator(handler));
+    this->~stream_op();
+    std::allocator_traits<allocator>::deallocate(memory, this, 1);
+    complete(handler, got ? boost::system::error_code() : got.error(), got ? *got : 0);
+  }
+
+  std::shared_ptr<stream> stream_;
+  Attempt attempt_;
+  Executor executor_;  // of the socket: where steps begin
+  work work_;          // of the handler: where they run
+  Handler handler_;
+  bool is_finished_ = false;
+};
+
+}  // namespace dibsock::detail
+
+// A step has the executor and the allocator of its handler.
+template <template <class, class> class Associator, class Operation, class Default>
+struct boost::asio::associator<Associator, dibsock::detail::stepper<Operation>, Default>
+    : Associator<typename Operation::handler_type, Default> {
+  using base = Associator<typename Operation::handler_type, Default>;
+  static auto get(const dibsock::detail::stepper<Operation>& step) noexcept {
+    return base::get(step.handler());
+  }
+  static auto get(const dibsock::detail::stepper<Operation>& step,
+                  const Default& otherwise) noexcept {
+    return base::get(step.handler(), otherwise);
+  }
+};
+
+namespace dibsock::detail {
+
+// The function behind async_read_some and the like. `on` is null for a socket
+// that is not open.
+template <class Attempt, class Handler, class Executor>
+void start_operation(std::shared_ptr<stream> on, Attempt attempt, Handler handler,
+                     const Executor& executor) {
+  smcd::result<std::size_t> got =
+      dibs::system_error(on == nullptr ? boost::asio::error::bad_descriptor : 0);
+  if (on != nullptr) {
+    got = attempt.is_idle() ? std::size_t{0} : on->attempt(Attempt::of, attempt);
+    if (!got && dibs::is_would_block(got.error())) {
+      return stream_op<Attempt, Handler, Executor>::start(std::move(on), std::move(attempt),
+                                                          std::move(handler), executor);
+    }
+  }
+  post_completion(std::move(handler), executor, got);
+}
+
+}  // namespace dibsock::detail
