@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/epoll.hpp>
+
+#include <devices/ticks.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+namespace shim {
+namespace {
+
+// All members of the process lie in one piece of address space: so we can tell
+// their addresses from the program's own data.
+class member_arena {
+ public:
+  [[nodiscard]] member* take() noexcept {
+    const dibs::lock_guard guard(lock_);
+    if (guard.is_nested()) return nullptr;
+    if (free_ != nullptr) {
+      member* taken = free_;
+      free_ = taken->next_free;
+      *taken = member{};
+      return taken;
+    }
+    if (first_ == nullptr) {
+      void* memory = ::mmap(nullptr, capacity * sizeof(member), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) return nullptr;
+      first_ = static_cast<member*>(memory);
+    }
+    return used_ < capacity ? new (&first_[used_++]) member : nullptr;
+  }
+  void give_back(member* what) noexcept {
+    const dibs::lock_guard guard(lock_);
+    what->set = nullptr;
+    what->next_free = free_;
+    free_ = what;
+  }
+  [[nodiscard]] member* at(std::uint64_t address) const noexcept {
+    const auto first = reinterpret_cast<std::uint64_t>(first_);
+    if (first_ == nullptr || address < first) return nullptr;
+    const std::uint64_t offset = address - first;
+    return offset % sizeof(member) == 0 && offset / sizeof(member) < used_
+               ? &first_[offset / sizeof(member)]
+               : nullptr;
+  }
+
+ private:
+  static constexpr std::size_t capacity = 256 * 1024;
+  dibs::shared_lock lock_;
+  member* first_ = nullptr;
+  member* free_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+constinit member_arena members;
+constinit pool<epoll_set> sets;
+
+constexpr std::uint32_t always = EPOLLERR | EPOLLHUP;
+
+// With events at hand in memory, the kernel is asked in every so many turns.
+constexpr std::uint32_t turns_per_kernel_look = 8;
+
+}  // namespace
+
+// ---- membership ------------------------------------------------------------
+
+void epoll_set::open(int epfd) noexcept {
+  epfd_ = epfd;
+  is_pinned_ = has_queue_ = has_deaf_ = waits_for_room_ = false;
+  if (sleeper_ == nullptr) sleeper_ = make_sleeper();
+}
+
+void epoll_set::close() noexcept {
+  for_each([this](member& known) noexcept { forget(known); });
+  release_sleeper(sleeper_);
+  sleeper_ = nullptr;
+}
+
+template <class Visit>
+void epoll_set::for_each(Visit visit) noexcept {
+  if (!has_members()) return;
+  for (member* chain : of_bit_) {
+    while (chain != nullptr) {
+      member& known = *chain;
+      chain = chain->next_of_bit;
+      visit(known);
+    }
+  }
+}
+
+// What the kernel has to watch for a member. Bytes and room in DMBs are not
+// its business; OUT would be true all the time there.
+std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
+  if (of.is_spent) return EPOLLET;
+  std::uint32_t events = of.wanted & ~static_cast<std::uint32_t>(EPOLLONESHOT);
+  if (of.stream->link.is_established() && of.stream->link.sends_on() == smcd::lane::dmb) {
+    events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+  }
+  return events;
+}
+
+int epoll_set::tell_kernel(member& of, int operation) noexcept {
+  epoll_event event{};
+  event.events = kernel_events(of);
+  event.data.u64 = reinterpret_cast<std::uint64_t>(&of);
+  // Programs ask for OUT and take it back with every write; on the DMB lane
+  // that is nothing to the kernel. Edge-triggered ones want the new edge.
+  if (operation == EPOLL_CTL_MOD && event.events == of.in_kernel && (event.events & EPOLLET) == 0) {
+    return 0;
+  }
+  of.in_kernel = event.events;
+  return real.epoll_ctl(epfd_, operation, of.fd, &event);
+}
+
+int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept {
+  member* made = members.take();
+  if (made == nullptr) {
+    errno = ENOMEM;
+    return -1;
+  }
+  made->set = this;
+  made->stream = &stream;
+  made->fd = fd;
+  made->wanted = wanted.events;
+  made->data = wanted.data;
+  const std::uint32_t state = lanes_of(stream);
+  if (tell_kernel(*made, EPOLL_CTL_ADD) != 0) {
+    members.give_back(made);
+    return -1;
+  }
+  // The kernel refuses to modify exclusive registrations, which we must.
+  if (is_pinned_ || (wanted.events & EPOLLEXCLUSIVE) != 0) {
+    stream.link.stay_on_tcp(smcd::decline_code::option_unsupported);
+  }
+  const dibs::lock_guard guard(lock_);
+  made->bit = next_bit_;
+  next_bit_ = static_cast<std::uint16_t>((next_bit_ + 1) % dibs::queue_bits);
+  made->next_of_bit = of_bit_[made->bit];
+  of_bit_[made->bit] = made;
+  count_.fetch_add(1, std::memory_order_relaxed);
+  made->next_of_stream = stream.members.load(std::memory_order_relaxed);
+  // The first member begins in step with its stream, others follow if it is not.
+  if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
+  stream.members.store(made, std::memory_order_release);
+  if (has_queue_) enter(*made);
+  append(*made);
+  return 0;
+}
+
+int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
+  const dibs::lock_guard guard(lock_);
+  known.wanted = wanted.events;
+  known.data = wanted.data;
+  known.is_spent = false;
+  append(known);
+  return tell_kernel(known, EPOLL_CTL_MOD);
+}
+
+int epoll_set::remove(member& known) noexcept {
+  const int fd = known.fd;
+  forget(known);
+  epoll_event unused{};
+  return real.epoll_ctl(epfd_, EPOLL_CTL_DEL, fd, &unused);
+}
+
+void epoll_set::forget(member& known) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (has_queue_) known.stream->link.leave_waiter(sleeper_->queue().word(known.bit));
+  for (member** link = &of_bit_[known.bit]; *link != nullptr; link = &(*link)->next_of_bit) {
+    if (*link == &known) {
+      *link = known.next_of_bit;
+      break;
+    }
+  }
+  std::atomic<member*>& first = known.stream->members;
+  if (first.load(std::memory_order_relaxed) == &known) {
+    first.store(known.next_of_stream, std::memory_order_relaxed);
+  } else {
+    for (member* at = first.load(std::memory_order_relaxed); at != nullptr;
+         at = at->next_of_stream) {
+      if (at->next_of_stream == &known) {
+        at->next_of_stream = known.next_of_stream;
+        break;
+      }
+    }
+  }
+  if (known.is_pending) {
+    member* before = nullptr;
+    for (member* at = first_pending_; at != &known; at = at->next_pending) before = at;
+    (before == nullptr ? first_pending_ : before->next_pending) = known.next_pending;
+    if (last_pending_ == &known) last_pending_ = before;
+  }
+  count_.fetch_sub(1, std::memory_order_relaxed);
+  members.give_back(&known);
+}
+
+void epoll_set::append(member& known) noexcept {
+  if (known.is_pending) return;
+  known.is_pending = true;
+  known.next_pending = nullptr;
+  (first_pending_ == nullptr ? first_pending_ : last_pending_->next_pending) = &known;
+  last_pending_ = &known;
+}
+
+void epoll_set::follow(member& known) noexcept {
+  const int saved = errno;
+  {
+    const dibs::lock_guard guard(lock_);
+    if (known.set != this) return;
+    if (has_queue_) enter(known);
+    append(known);
+    static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+  }
+  // A thread that sleeps on this set learns of it.
+  known.stream->link.wake_waiters();
+  errno = saved;
+}
+
+void epoll_set::pin_to_tcp() noexcept {
+  if (is_pinned_) return;
+  is_pinned_ = true;
+  for_each([](member& known) noexcept {
+    known.stream->link.stay_on_tcp(smcd::decline_code::option_unsupported);
+  });
+}
+
+// ---- events ----------------------------------------------------------------
+
+std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
+  smcd::connection& link = of.stream->link;
+  if (of.is_spent || !link.is_established()) return 0;
+  std::uint32_t events = 0;
+  tcp_socket tcp(of.fd);
+  // In a DMB, or announced for it behind bytes on TCP that were told before:
+  // that too is a new edge.
+  if ((of.wanted & (EPOLLIN | EPOLLRDNORM)) != 0 &&
+      (link.has_dmb_input() ||
+       (link.receives_on() == smcd::lane::tcp && link.input_hint() && link.has_input(tcp)))) {
+    events |= EPOLLIN | EPOLLRDNORM;
+  }
+  if ((of.wanted & (EPOLLOUT | EPOLLWRNORM)) != 0 && link.sends_on() == smcd::lane::dmb) {
+    if (link.has_room(tcp, dibs::ticks())) {
+      events |= EPOLLOUT | EPOLLWRNORM;
+    } else {
+      waits_for_room_ = true;
+    }
+  }
+  return events & of.wanted;
+}
+
+std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) noexcept {
+  if (of.is_spent) return 0;
+  // Readable for bytes of the handshake alone is not readable.
+  constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
+  smcd::connection& link = of.stream->link;
+  tcp_socket tcp(of.fd);
+  if ((events & input) != 0 && !link.is_tcp_only() && !link.has_input(tcp)) events &= ~input;
+  sync_members(*of.stream);
+  return events & (of.wanted | always);
+}
+
+// One entry for each stream and wait, however many looks found something.
+int epoll_set::report(member& of, std::uint32_t events, epoll_event* to, int done) noexcept {
+  if (of.turn == turn_) {
+    to[of.place].events |= events;
+    return done;
+  }
+  of.turn = turn_;
+  of.place = done;
+  last_reported_ = &of;
+  to[done].events = events;
+  to[done].data = of.data;
+  if ((of.wanted & EPOLLONESHOT) != 0) {
+    of.is_spent = true;
+    static_cast<void>(tell_kernel(of, EPOLL_CTL_MOD));
+  }
+  return done + 1;
+}
+
+int epoll_set::collect(epoll_event* to, int count) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (++turn_ == 0) ++turn_;
+  if (has_queue_) {
+    sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
+      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
+    });
+  }
+  waits_for_room_ = false;
+  int done = 0;
+  member* const last = last_pending_;
+  for (bool is_last = first_pending_ == nullptr; !is_last && done < count;) {
+    member& at = *first_pending_;
+    is_last = &at == last;
+    first_pending_ = at.next_pending;
+    if (first_pending_ == nullptr) last_pending_ = nullptr;
+    at.is_pending = false;
+    const std::uint32_t events = events_in_memory(at);
+    const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
+    if (events != 0) done = report(at, events, to, done);
+    // Level-triggered: true until it is looked at and found false. And patience
+    // with a full ring ends without a bit.
+    if ((events != 0 && (at.wanted & EPOLLET) == 0) || waits_for_room) append(at);
+  }
+  return done;
+}
+
+int epoll_set::ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept {
+  std::array<epoll_event, 64> events;
+  const int room = std::min(count - done, static_cast<int>(events.size()));
+  const int found = real.epoll_wait(epfd, events.data(), room, 0);
+  if (found < 0) return done > 0 ? done : -1;
+  for (int i = 0; i < found; ++i) {
+    const epoll_event& event = events[static_cast<std::size_t>(i)];
+    member* known = members.at(event.data.u64);
+    if (known == nullptr) {
+      to[done++] = event;
+      continue;
+    }
+    // Under the lock a member of this set, and its stream, cannot go away.
+    const dibs::lock_guard guard(lock_);
+    if (known->set != this) continue;
+    const std::uint32_t wanted = events_from_kernel(*known, event.events);
+    if (wanted != 0) done = report(*known, wanted, to, done);
+  }
+  return done;
+}
+
+void epoll_set::enter(member& known) noexcept {
+  smcd::connection& link = known.stream->link;
+  known.is_deaf = !link.enter_waiter(sleeper_->queue().word(known.bit)) && link.is_established();
+  has_deaf_ = has_deaf_ || known.is_deaf;
+}
+
+void epoll_set::enter_all() noexcept {
+  const dibs::lock_guard guard(lock_);
+  has_queue_ = true;
+  for_each([this](member& known) noexcept {
+    enter(known);
+    append(known);
+  });
+}
+
+// No bit will ever be set for these.
+void epoll_set::enter_deaf() noexcept {
+  const dibs::lock_guard guard(lock_);
+  has_deaf_ = false;
+  for_each([this](member& known) noexcept {
+    if (has_queue_ && !known.is_deaf) return;
+    if (has_queue_) enter(known);
+    append(known);
+  });
+}
+
+int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
+                    const sigset_t* mask) noexcept {
+  const int saved = errno;
+  if (sleeper_ != nullptr && !sleeper_->queue().is_open()) {
+    has_queue_ = false;
+    if (sleeper_->prepare()) enter_all();
+  }
+  for (;;) {
+    if (has_deaf_ || !has_queue_) enter_deaf();
+    int done = collect(to, count);
+    if (done == 0 || (done < count && turn_ % turns_per_kernel_look == 0)) {
+      done = ask_kernel(epfd, to, done, count);
+      if (done < 0) return -1;
+    }
+    if (done > 0 || until.is_over()) {
+      errno = saved;
+      return done;
+    }
+    const auto found = [this]() noexcept { return has_queue_ && sleeper_->queue().has_bits(); };
+    bool is_alone = false;
+    {
+      const dibs::lock_guard guard(lock_);
+      is_alone = ++waiting_ == 1;
+    }
+    bool is_ready =
+        is_alone && has_queue_ && sleeper_->spin().spin(longest_spin(), found, [this]() noexcept {
+          return last_reported_ != nullptr && last_reported_->set == this &&
+                 last_reported_->stream->link.shares_cpu();
+        });
+    int answer = 0;
+    if (!is_ready) {
+      if (has_queue_) {
+        static_cast<void>(sleeper_->prepare());
+        sleeper_->queue().arm();
+      }
+      if (!found()) {
+        deadline sleep_until = until;
+        if (!has_queue_ || has_deaf_) sleep_until = until.sooner_us(unsure_us);
+        if (waits_for_room_)
+          sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
+        pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
+        answer = sleep_on(has_queue_ ? sleeper_ : nullptr, fds, 1, sleep_until, mask);
+      }
+    }
+    {
+      const dibs::lock_guard guard(lock_);
+      if (--waiting_ == 0 && has_queue_) sleeper_->queue().disarm();
+    }
+    // epoll_wait is never restarted after a handler ran.
+    if (answer < 0) return -1;
+  }
+}
+
+// ---- sets and streams ------------------------------------------------------
+
+epoll_set* set_of(int epfd) noexcept {
+  endpoint* known = self.find(epfd);
+  if (known != nullptr) return known->kind == endpoint::kind_of::epoll ? known->set : nullptr;
+  endpoint* made = self.make(endpoint::kind_of::epoll);
+  if (made == nullptr) return nullptr;
+  made->set = sets.take();
+  if (made->set != nullptr) made->set->open(epfd);
+  self.put(epfd, made);
+  return made->set;
+}
+
+void close_set(epoll_set* set) noexcept {
+  if (set == nullptr) return;
+  set->close();
+  sets.give_back(set);
+}
+
+void note_in_set(int fd) noexcept {
+  const int saved = errno;
+  if (self.is_self() && is_tcp(fd)) {
+    if (endpoint* made = self.make(endpoint::kind_of::in_kernel_set)) self.put(fd, made);
+  }
+  errno = saved;
+}
+
+void sync_members_slow(endpoint& of, std::uint32_t state) noexcept {
+  of.synced.store(state, std::memory_order_relaxed);
+  for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
+    member* next = at->next_of_stream;
+    if (epoll_set* set = at->set) set->follow(*at);
+    at = next;
+  }
+}
+
+void leave_sets(endpoint& of) noexcept {
+  while (member* at = of.members.load(std::memory_order_acquire)) {
+    if (at->set == nullptr) break;
+    at->set->forget(*at);
+  }
+}
+
+void forget_descriptor(endpoint& of, int fd) noexcept {
+  for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
+    member* next = at->next_of_stream;
+    // The kernel would keep the registration while another descriptor of the
+    // same socket is open, under the old number; nobody can want that.
+    if (at->fd == fd && at->set != nullptr) {
+      if (of.descriptors.load(std::memory_order_relaxed) > 1) {
+        static_cast<void>(at->set->remove(*at));
+      } else {
+        at->set->forget(*at);
+      }
+    }
+    at = next;
+  }
+}
+
+}  // namespace shim

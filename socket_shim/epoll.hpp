@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// epoll over the kernel's set and the event queue. The kernel's set stays the
+// truth for everything that is not a live stream, and for what only TCP knows
+// of those: end of stream, errors, the handshake. Bytes and room in DMBs come
+// from the set's event queue.
+
+#include <socket_shim/fd_table.hpp>
+#include <socket_shim/wait.hpp>
+
+#include <sys/epoll.h>
+
+#include <array>
+#include <cstdint>
+
+namespace shim {
+
+// One live stream in one set. The kernel's registration carries the address of
+// this object in place of the program's data, which is kept here untouched.
+struct member {
+  epoll_set* set = nullptr;  // null: not in use
+  endpoint* stream = nullptr;
+  int fd = -1;
+  std::uint32_t wanted = 0;  // what the program asked for, with EPOLLET etc.
+  epoll_data_t data{};
+  std::uint32_t in_kernel = 0;  // what the kernel's registration says
+  std::uint16_t bit = 0;        // in the set's event queue; several may share one
+  bool is_pending = false;      // stands in the list of those to look at
+  bool is_spent = false;        // EPOLLONESHOT has fired
+  bool is_deaf = false;         // found no place among the waiters of its stream
+  std::uint32_t turn = 0;       // the wait that reported it last, and where
+  int place = 0;
+  member* next_of_bit = nullptr;
+  member* next_pending = nullptr;
+  member* next_of_stream = nullptr;
+  member* next_free = nullptr;
+};
+
+// Any thread. A signal handler must not use the set that its thread waits on.
+class epoll_set {
+ public:
+  void open(int epfd) noexcept;
+  void close() noexcept;
+
+  // As epoll_ctl(2) on a live stream. -1 and errno.
+  int add(endpoint&, int fd, const epoll_event&) noexcept;
+  int modify(member&, const epoll_event&) noexcept;
+  int remove(member&) noexcept;
+  [[nodiscard]] bool has_members() const noexcept {
+    return count_.load(std::memory_order_relaxed) > 0;
+  }
+
+  int wait(int epfd, epoll_event* to, int count, const deadline&, const sigset_t*) noexcept;
+
+  // The stream of a member changed lane.
+  void follow(member&) noexcept;
+  // The member's stream is closed; the kernel forgets it by itself.
+  void forget(member&) noexcept;
+  // Somebody waits for this set in a way that cannot see the event queue: its
+  // streams stay on TCP.
+  void pin_to_tcp() noexcept;
+
+  epoll_set* next_free = nullptr;
+
+ private:
+  int collect(epoll_event* to, int count) noexcept;
+  int ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept;
+  int report(member&, std::uint32_t events, epoll_event* to, int done) noexcept;
+  [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
+  [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
+  [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
+  int tell_kernel(member&, int operation) noexcept;
+  void append(member&) noexcept;
+  void enter(member&) noexcept;
+  void enter_all() noexcept;
+  void enter_deaf() noexcept;
+  template <class Visit>
+  void for_each(Visit visit) noexcept;
+
+  int epfd_ = -1;
+  dibs::shared_lock lock_;
+  std::atomic<std::uint32_t> count_{0};
+  std::uint16_t next_bit_ = 0;
+  std::uint32_t turn_ = 0;
+  std::uint32_t waiting_ = 0;    // threads inside wait()
+  bool waits_for_room_ = false;  // some member's ring is full: look again soon
+  bool is_pinned_ = false;
+  bool has_queue_ = false;
+  bool has_deaf_ = false;  // some member is: look again soon
+  sleeper* sleeper_ = nullptr;
+  member* last_reported_ = nullptr;  // whose peer is likely to speak next
+  member* first_pending_ = nullptr;
+  member* last_pending_ = nullptr;
+  std::array<member*, dibs::queue_bits> of_bit_{};
+};
+
+// The set behind an epoll descriptor, made on first use; null if there is none.
+[[nodiscard]] epoll_set* set_of(int epfd) noexcept;
+void close_set(epoll_set*) noexcept;
+// A descriptor that is nothing to us was added to some set. If it becomes a
+// stream later, that stream stays on TCP.
+void note_in_set(int fd) noexcept;
+
+// After calls that may have moved a stream to another lane: its sets follow.
+void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
+inline std::uint32_t lanes_of(const endpoint& of) noexcept {
+  return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
+         (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U);
+}
+inline void sync_members(endpoint& of) noexcept {
+  if (of.members.load(std::memory_order_relaxed) == nullptr) return;
+  const std::uint32_t state = lanes_of(of);
+  if (of.synced.load(std::memory_order_relaxed) != state) sync_members_slow(of, state);
+}
+
+// The last descriptor of a stream, or one of several, goes away.
+void leave_sets(endpoint&) noexcept;
+void forget_descriptor(endpoint&, int fd) noexcept;
+
+}  // namespace shim

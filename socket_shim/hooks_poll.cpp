@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hooks: readiness. See poll.cpp and epoll.cpp.
+#include <socket_shim/hook.hpp>
+
+#include <socket_shim/epoll.hpp>
+#include <socket_shim/poll.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+using shim::deadline;
+using shim::endpoint;
+using shim::real;
+using shim::self;
+
+// ---- poll and select -------------------------------------------------------
+
+SHIM_HOOK int poll(pollfd* fds, nfds_t count, int timeout) {
+  if (!shim::concerns_us(fds, count)) return real.poll(fds, count, timeout);
+  return shim::poll_streams(fds, count, deadline::after_ms(timeout), nullptr);
+}
+
+SHIM_HOOK int __poll_chk(pollfd* fds, nfds_t count, int timeout, std::size_t room) {
+  if (room / sizeof(pollfd) < count) __builtin_trap();
+  return poll(fds, count, timeout);
+}
+
+SHIM_HOOK int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  if (!shim::concerns_us(fds, count)) return real.ppoll(fds, count, timeout, mask);
+  return shim::poll_streams(fds, count, deadline::after(timeout), mask);
+}
+
+SHIM_HOOK int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
+                          std::size_t room) {
+  if (room / sizeof(pollfd) < count) __builtin_trap();
+  return ppoll(fds, count, timeout, mask);
+}
+
+SHIM_HOOK int select(int count, fd_set* in, fd_set* out, fd_set* except, timeval* timeout) {
+  if (!shim::concerns_us(count, in, out, except)) {
+    return real.select(count, in, out, except, timeout);
+  }
+  if (timeout == nullptr) {
+    return shim::select_streams(count, in, out, except, deadline::never(), nullptr);
+  }
+  const timespec wanted{timeout->tv_sec, timeout->tv_usec * 1000};
+  const deadline until = deadline::after(&wanted);
+  const int found = shim::select_streams(count, in, out, except, until, nullptr);
+  // Linux tells how much time was left.
+  const timespec left = until.left();
+  *timeout = {left.tv_sec, left.tv_nsec / 1000};
+  return found;
+}
+
+SHIM_HOOK int pselect(int count, fd_set* in, fd_set* out, fd_set* except, const timespec* timeout,
+                      const sigset_t* mask) {
+  if (!shim::concerns_us(count, in, out, except)) {
+    return real.pselect(count, in, out, except, timeout, mask);
+  }
+  return shim::select_streams(count, in, out, except, deadline::after(timeout), mask);
+}
+
+// ---- epoll -----------------------------------------------------------------
+
+SHIM_HOOK int epoll_create1(int flags) {
+  const int made = real.epoll_create1(flags);
+  if (made >= 0 && self.find(made) != nullptr) self.drop_stale(made);
+  return made;
+}
+
+SHIM_HOOK int epoll_create(int size) {
+  if (size <= 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  return epoll_create1(0);
+}
+
+SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
+  endpoint* known = self.find(fd);
+  if (known == nullptr) {
+    const int answer = real.epoll_ctl(epfd, operation, fd, event);
+    if (answer == 0 && operation == EPOLL_CTL_ADD) shim::note_in_set(fd);
+    return answer;
+  }
+  if (known->kind == endpoint::kind_of::epoll && operation == EPOLL_CTL_ADD) {
+    known->set->pin_to_tcp();  // a set in a set
+  }
+  if (known->kind != endpoint::kind_of::stream) return real.epoll_ctl(epfd, operation, fd, event);
+  shim::epoll_set* set = nullptr;
+  for (shim::member* at = known->members.load(std::memory_order_acquire); at != nullptr;
+       at = at->next_of_stream) {
+    if (at->fd != fd || (set == nullptr && (set = shim::set_of(epfd)) == nullptr)) continue;
+    if (at->set != set) continue;
+    if (operation == EPOLL_CTL_MOD && event != nullptr) return set->modify(*at, *event);
+    if (operation == EPOLL_CTL_DEL) return set->remove(*at);
+    break;
+  }
+  if (operation != EPOLL_CTL_ADD || event == nullptr || known->link.is_plain() || !self.is_self() ||
+      (set = shim::set_of(epfd)) == nullptr) {
+    return real.epoll_ctl(epfd, operation, fd, event);
+  }
+  return set->add(*known, fd, *event);
+}
+
+namespace {
+
+shim::epoll_set* set_with_streams(int epfd, const epoll_event* to, int count) noexcept {
+  const endpoint* known = self.find(epfd);
+  if (known == nullptr || known->kind != endpoint::kind_of::epoll || to == nullptr || count <= 0) {
+    return nullptr;
+  }
+  return known->set != nullptr && known->set->has_members() ? known->set : nullptr;
+}
+
+}  // namespace
+
+SHIM_HOOK int epoll_wait(int epfd, epoll_event* to, int count, int timeout) {
+  shim::epoll_set* set = set_with_streams(epfd, to, count);
+  if (set == nullptr) return real.epoll_wait(epfd, to, count, timeout);
+  return set->wait(epfd, to, count, deadline::after_ms(timeout), nullptr);
+}
+
+SHIM_HOOK int epoll_pwait(int epfd, epoll_event* to, int count, int timeout, const sigset_t* mask) {
+  shim::epoll_set* set = set_with_streams(epfd, to, count);
+  if (set == nullptr) return real.epoll_pwait(epfd, to, count, timeout, mask);
+  return set->wait(epfd, to, count, deadline::after_ms(timeout), mask);
+}
+
+SHIM_HOOK int epoll_pwait2(int epfd, epoll_event* to, int count, const timespec* timeout,
+                           const sigset_t* mask) {
+  shim::epoll_set* set = set_with_streams(epfd, to, count);
+  if (set == nullptr) return real.epoll_pwait2(epfd, to, count, timeout, mask);
+  return set->wait(epfd, to, count, deadline::after(timeout), mask);
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/io.hpp>
+
+#include <devices/ticks.hpp>
+#include <socket_shim/epoll.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+#include <socket_shim/wait.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+
+namespace shim {
+namespace {
+
+ssize_t fail(int code) noexcept {
+  errno = code;
+  return -1;
+}
+
+// A list of buffers less its first n bytes. Holds what a call may hold at most
+// in pieces, so that no call allocates.
+class rest_of {
+ public:
+  explicit rest_of(smcd::buffers all) noexcept : all_(all) {}
+
+  [[nodiscard]] smcd::buffers now() noexcept {
+    if (done_ == 0) return all_;
+    std::size_t skip = done_;
+    std::size_t first = 0;
+    while (first < all_.size() && skip >= all_[first].iov_len) skip -= all_[first++].iov_len;
+    std::size_t count = 0;
+    for (; first < all_.size() && count < pieces_.size(); ++first, ++count) {
+      pieces_[count] = {static_cast<std::byte*>(all_[first].iov_base) + skip,
+                        all_[first].iov_len - skip};
+      skip = 0;
+    }
+    return {pieces_.data(), count};
+  }
+  void skip(std::size_t n) noexcept { done_ += n; }
+  [[nodiscard]] std::size_t done() const noexcept { return done_; }
+
+ private:
+  smcd::buffers all_;
+  std::size_t done_ = 0;
+  std::array<iovec, 16> pieces_;
+};
+
+// The program's view of a code that a connection gave.
+int errno_of(endpoint& of, int fd, const smcd::error_code& code) noexcept {
+  if (code.category() == boost::system::system_category()) return code.value();
+  // The peer broke the protocol: this connection ends, and nothing else.
+  self.log("fd %d: the peer broke the protocol; connection reset", fd);
+  of.link.stay_on_tcp(smcd::decline_code::internal_error);
+  static_cast<void>(real.shutdown(fd, SHUT_RDWR));
+  return ECONNRESET;
+}
+
+bool is_blocking(endpoint& on, int fd, int flags) noexcept {
+  if ((flags & MSG_DONTWAIT) != 0) return false;
+  endpoint::mode known = on.modes.load(std::memory_order_relaxed);
+  if (known == endpoint::unknown) [[unlikely]] {
+    const int status = real.fcntl(fd, F_GETFL);
+    known = status >= 0 && (status & O_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking;
+    on.modes.store(known, std::memory_order_relaxed);
+  }
+  return known == endpoint::blocking;
+}
+
+// SO_RCVTIMEO or SO_SNDTIMEO, asked of the kernel once.
+msghdr message_of(smcd::buffers list) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(list.data());
+  message.msg_iovlen = list.size();
+  return message;
+}
+
+deadline deadline_of(std::atomic<std::uint64_t>& timeout_us, int fd, int option) noexcept {
+  std::uint64_t us = timeout_us.load(std::memory_order_relaxed);
+  if (us == endpoint::not_asked) [[unlikely]] {
+    timeval value{};
+    socklen_t size = sizeof value;
+    us = ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0
+             ? static_cast<std::uint64_t>(value.tv_sec) * 1'000'000 +
+                   static_cast<std::uint64_t>(value.tv_usec)
+             : 0;
+    timeout_us.store(us, std::memory_order_relaxed);
+  }
+  return us == 0 ? deadline::never() : deadline::after_us(us);
+}
+
+ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
+  const bool is_peek = (flags & MSG_PEEK) != 0;
+  const bool wants_all = (flags & MSG_WAITALL) != 0 && !is_peek;
+  const std::size_t size = smcd::total_size(to);
+  tcp_socket tcp(fd);
+  rest_of rest(to);
+  deadline until = deadline::never();
+  bool has_waited = false;
+  for (;;) {
+    const smcd::result<std::size_t> got =
+        from.link.read_some(tcp, rest.now(), is_peek, dibs::ticks());
+    sync_members(from);
+    const auto done = static_cast<ssize_t>(rest.done());
+    if (got) {
+      rest.skip(*got);
+      if (*got == 0 || !wants_all || rest.done() == size) return static_cast<ssize_t>(rest.done());
+      continue;
+    }
+    if (!dibs::is_would_block(got.error())) {
+      return done > 0 ? done : fail(errno_of(from, fd, got.error()));
+    }
+    if (!is_blocking(from, fd, flags)) return done > 0 ? done : fail(EAGAIN);
+    if (!has_waited) until = deadline_of(from.receive_timeout_us, fd, SO_RCVTIMEO);
+    has_waited = true;
+    const woken why = wait_stream(from, fd, POLLIN, until);
+    if (why == woken::timeout) return done > 0 ? done : fail(EAGAIN);
+    if (why == woken::interrupted) return done > 0 ? done : fail(EINTR);
+    // Another thread may have closed fd, and the number may be somebody else's.
+    if (self.find(fd) != &from) return done > 0 ? done : fail(EBADF);
+  }
+}
+
+ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
+  const std::size_t size = smcd::total_size(from);
+  tcp_socket tcp(fd);
+  rest_of rest(from);
+  deadline until = deadline::never();
+  bool has_waited = false;
+  for (;;) {
+    const smcd::result<std::size_t> sent = to.link.write_some(tcp, rest.now(), dibs::ticks());
+    sync_members(to);
+    if (sent) {
+      rest.skip(*sent);
+      if (rest.done() == size) return static_cast<ssize_t>(size);
+      if (is_blocking(to, fd, flags)) continue;
+      // A second try in the same call: the ring may have ended, not the room.
+      if (*sent > 0) continue;
+    }
+    const auto done = static_cast<ssize_t>(rest.done());
+    if (!sent && !dibs::is_would_block(sent.error())) {
+      if (done > 0) return done;
+      const int code = errno_of(to, fd, sent.error());
+      if (code == EPIPE && (flags & MSG_NOSIGNAL) == 0) ::raise(SIGPIPE);
+      return fail(code);
+    }
+    if (!is_blocking(to, fd, flags)) return done > 0 ? done : fail(EAGAIN);
+    if (!has_waited) until = deadline_of(to.send_timeout_us, fd, SO_SNDTIMEO);
+    has_waited = true;
+    const woken why = wait_stream(to, fd, POLLOUT, until);
+    if (why == woken::timeout) return done > 0 ? done : fail(EAGAIN);
+    if (why == woken::interrupted) return done > 0 ? done : fail(EINTR);
+    if (self.find(fd) != &to) return done > 0 ? done : fail(EBADF);
+  }
+}
+
+}  // namespace
+
+ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
+  if (is_alone() && from.link.enter_early()) {
+    msghdr message = message_of(to);
+    const ssize_t got = to.size() == 1 ? real.recv(fd, to[0].iov_base, to[0].iov_len, flags)
+                                       : real.recvmsg(fd, &message, flags);
+    from.link.leave_early(got > 0 && (flags & MSG_PEEK) == 0 ? static_cast<std::size_t>(got) : 0,
+                          0);
+    return got;
+  }
+  const int saved = errno;
+  ssize_t got = 0;
+  if ((flags & MSG_TRUNC) != 0) {
+    // TCP takes this as: throw the bytes away.
+    std::array<std::byte, 4096> scrap;
+    const iovec part{scrap.data(), std::min(scrap.size(), smcd::total_size(to))};
+    got = receive_bytes(from, fd, {&part, 1}, flags & ~MSG_WAITALL);
+  } else {
+    got = receive_bytes(from, fd, to, flags);
+  }
+  if (got >= 0) errno = saved;
+  return got;
+}
+
+ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
+  if (is_alone() && to.link.enter_early()) {
+    const msghdr message = message_of(from);
+    const ssize_t sent =
+        from.size() == 1
+            ? real.send(fd, static_cast<const void*>(from[0].iov_base), from[0].iov_len, flags)
+            : real.sendmsg(fd, &message, flags);
+    to.link.leave_early(0, sent > 0 ? static_cast<std::size_t>(sent) : 0);
+    return sent;
+  }
+  const int saved = errno;
+  const ssize_t sent = transmit_bytes(to, fd, from, flags);
+  if (sent >= 0) errno = saved;
+  return sent;
+}
+
+ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size_t count) noexcept {
+  const int saved = errno;
+  off64_t at = offset != nullptr ? *offset : ::lseek64(from, 0, SEEK_CUR);
+  if (at < 0) return -1;
+  std::array<std::byte, 16384> piece;
+  std::size_t done = 0;
+  ssize_t result = 0;
+  while (done < count) {
+    const ssize_t got = ::pread64(from, piece.data(), std::min(piece.size(), count - done), at);
+    if (got <= 0) {
+      result = got;
+      break;
+    }
+    const iovec part{piece.data(), static_cast<std::size_t>(got)};
+    result = transmit_bytes(to, fd, {&part, 1}, 0);
+    if (result <= 0) break;
+    done += static_cast<std::size_t>(result);
+    at += result;
+    if (result < got) break;
+  }
+  if (done == 0 && result < 0) return -1;
+  if (offset != nullptr) {
+    *offset = at;
+  } else {
+    ::lseek64(from, at, SEEK_SET);
+  }
+  errno = saved;
+  return static_cast<ssize_t>(done);
+}
+
+}  // namespace shim

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What recv and send mean on a live stream: the flags, blocking and timeouts
+// of the kernel's calls over the two lanes. All set errno and give what the
+// libc call gives.
+
+#include <smcd/ring.hpp>
+#include <socket_shim/fd_table.hpp>
+
+#include <sys/types.h>
+
+namespace shim {
+
+[[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags) noexcept;
+[[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags) noexcept;
+// `offset` as sendfile(2): may be null.
+[[nodiscard]] ssize_t transmit_file(endpoint&, int fd, int from, off64_t* offset,
+                                    std::size_t count) noexcept;
+
+}  // namespace shim

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Where streams come from: listen, connect and accept, and the rendezvous.
+
+#include <sys/socket.h>
+
+namespace shim {
+
+// After the kernel's listen() succeeded.
+void publish_listener(int fd) noexcept;
+
+// The whole of connect(2).
+[[nodiscard]] int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept;
+
+// The whole of accept4(2).
+[[nodiscard]] int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) noexcept;
+
+}  // namespace shim

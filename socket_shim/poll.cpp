@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/poll.hpp>
+
+#include <devices/ticks.hpp>
+#include <socket_shim/epoll.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+
+namespace shim {
+namespace {
+
+constexpr short input = POLLIN | POLLRDNORM;
+constexpr short output = POLLOUT | POLLWRNORM;
+
+// Memory for one call: on the stack for the usual few descriptors.
+template <class T, std::size_t few>
+class call_memory {
+ public:
+  explicit call_memory(std::size_t count) noexcept : size_(count * sizeof(T)) {
+    if (count <= few) return;
+    void* pages =
+        ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    many_ = pages == MAP_FAILED ? nullptr : static_cast<T*>(pages);
+    failed_ = many_ == nullptr;
+  }
+  call_memory(const call_memory&) = delete;
+  call_memory& operator=(const call_memory&) = delete;
+  ~call_memory() {
+    if (many_ != nullptr) ::munmap(many_, size_);
+  }
+  [[nodiscard]] T* get() noexcept {
+    return failed_ ? nullptr : many_ != nullptr ? many_ : few_.data();
+  }
+
+ private:
+  std::array<T, few> few_;
+  T* many_ = nullptr;
+  std::size_t size_;
+  bool failed_ = false;
+};
+
+struct alignas(pinned) pinned_place {
+  std::byte bytes[sizeof(pinned)];
+};
+
+// What memory says of a stream, for events that were asked for.
+short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
+  if (!of.link.is_established()) return 0;
+  short events = 0;
+  if ((wanted & input) != 0 && of.link.has_dmb_input()) events = input;
+  if ((wanted & output) != 0 && of.link.sends_on() == smcd::lane::dmb) {
+    tcp_socket tcp(fd);
+    if (of.link.has_room(tcp, dibs::ticks())) events = static_cast<short>(events | output);
+  }
+  return static_cast<short>(events & wanted);
+}
+
+// One call of poll over `count` descriptors.
+class poll_call {
+ public:
+  // `kernel` has room for count + 1, `streams` for count.
+  poll_call(pollfd* fds, nfds_t count, pollfd* kernel, pinned* streams) noexcept
+      : fds_(fds), count_(count), kernel_(kernel), streams_(streams) {
+    for (nfds_t i = 0; i < count; ++i) new (&streams[i]) pinned(self.find_live(fds[i].fd));
+  }
+  poll_call(const poll_call&) = delete;
+  poll_call& operator=(const poll_call&) = delete;
+  ~poll_call() {
+    for (nfds_t i = 0; i < count_; ++i) streams_[i].~pinned();
+  }
+
+  int run(const deadline& until, const sigset_t* mask) noexcept {
+    const int saved = errno;
+    sleeper* who = this_sleeper();
+    for (;;) {
+      const int ready = look();
+      if (ready != 0) return finish(ready, saved);
+      if (until.is_over()) return finish(0, saved);
+      const auto found = [this]() noexcept { return hint(); };
+      if (who != nullptr && has_memory_ &&
+          who->spin().spin(longest_spin(), found, [this]() noexcept { return shares_cpu(); })) {
+        continue;
+      }
+      if (who != nullptr && !who->prepare()) who = nullptr;
+      const bool is_sure = enter(who);
+      int answer = 0;
+      if (!look_at_memory()) {
+        deadline sleep_until = until;
+        if (!is_sure) sleep_until = until.sooner_us(unsure_us);
+        if (waits_for_room_)
+          sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
+        prepare_kernel();
+        answer = sleep_on(who, kernel_, count_, sleep_until, mask);
+      }
+      leave(who);
+      if (answer < 0) return -1;
+    }
+  }
+
+ private:
+  // The live stream behind an entry, or null. Once it is plain, the kernel says
+  // all there is to say.
+  endpoint* stream(nfds_t i) const noexcept {
+    return streams_[i] && !streams_[i]->link.is_plain() ? &*streams_[i] : nullptr;
+  }
+
+  // Descriptors as the kernel has to see them.
+  void prepare_kernel() noexcept {
+    for (nfds_t i = 0; i < count_; ++i) {
+      kernel_[i] = fds_[i];
+      kernel_[i].revents = 0;
+      const endpoint* known = stream(i);
+      if (known != nullptr && known->link.is_established() &&
+          known->link.sends_on() == smcd::lane::dmb) {
+        kernel_[i].events = static_cast<short>(kernel_[i].events & ~output);
+      }
+    }
+  }
+
+  bool look_at_memory() noexcept {
+    bool any = false;
+    has_memory_ = waits_for_room_ = false;
+    for (nfds_t i = 0; i < count_; ++i) {
+      fds_[i].revents = 0;
+      endpoint* known = stream(i);
+      if (known == nullptr) continue;
+      fds_[i].revents = events_in_memory(*known, fds_[i].fd, fds_[i].events);
+      any = any || fds_[i].revents != 0;
+      if (!known->link.is_established()) continue;
+      has_memory_ = true;
+      waits_for_room_ = waits_for_room_ || (fds_[i].events & output) != 0;
+    }
+    return any;
+  }
+
+  // Everything, memory and kernel; how many have something to tell.
+  int look() noexcept {
+    static_cast<void>(look_at_memory());
+    prepare_kernel();
+    kernel_[count_] = {-1, 0, 0};
+    if (real.poll(kernel_, count_, 0) < 0) return -1;
+    int ready = 0;
+    for (nfds_t i = 0; i < count_; ++i) {
+      short events = kernel_[i].revents;
+      if (endpoint* known = stream(i); known != nullptr && events != 0) {
+        tcp_socket tcp(fds_[i].fd);
+        // Readable for bytes of the handshake alone is not readable.
+        if ((events & input) != 0 && !known->link.is_tcp_only() && !known->link.has_input(tcp)) {
+          events = static_cast<short>(events & ~input);
+        }
+        sync_members(*known);
+      }
+      fds_[i].revents = static_cast<short>(fds_[i].revents | events);
+      if (fds_[i].revents != 0) ++ready;
+    }
+    return ready;
+  }
+
+  bool hint() const noexcept {
+    for (nfds_t i = 0; i < count_; ++i) {
+      const endpoint* known = stream(i);
+      if (known == nullptr || !known->link.is_established()) continue;
+      if ((fds_[i].events & input) != 0 && known->link.input_hint()) return true;
+      if ((fds_[i].events & output) != 0 && known->link.room_hint()) return true;
+    }
+    return false;
+  }
+
+  bool shares_cpu() const noexcept {
+    for (nfds_t i = 0; i < count_; ++i) {
+      const endpoint* known = stream(i);
+      if (known != nullptr && known->link.is_established() && known->link.shares_cpu()) return true;
+    }
+    return false;
+  }
+
+  // False if somebody could change without ringing our bell.
+  bool enter(sleeper* who) noexcept {
+    bool is_sure = who != nullptr;
+    for (nfds_t i = 0; i < count_; ++i) {
+      endpoint* known = stream(i);
+      if (known == nullptr || !known->link.is_established()) continue;
+      is_sure = who != nullptr && known->link.enter_waiter(who->queue().word(0)) && is_sure;
+    }
+    if (who != nullptr) who->queue().arm();
+    return is_sure;
+  }
+
+  void leave(sleeper* who) noexcept {
+    if (who == nullptr) return;
+    const int saved = errno;
+    who->queue().disarm();
+    for (nfds_t i = 0; i < count_; ++i) {
+      endpoint* known = stream(i);
+      if (known != nullptr) known->link.leave_waiter(who->queue().word(0));
+    }
+    errno = saved;
+  }
+
+  static int finish(int ready, int saved) noexcept {
+    if (ready >= 0) errno = saved;
+    return ready;
+  }
+
+  pollfd* fds_;
+  nfds_t count_;
+  pollfd* kernel_;
+  pinned* streams_;
+  bool has_memory_ = false;
+  bool waits_for_room_ = false;
+};
+
+}  // namespace
+
+bool concerns_us(pollfd* fds, nfds_t count) noexcept {
+  bool any = false;
+  for (nfds_t i = 0; i < count; ++i) {
+    const endpoint* known = self.find(fds[i].fd);
+    if (known == nullptr) continue;
+    if (known->kind == endpoint::kind_of::epoll && known->set != nullptr &&
+        known->set->has_members()) {
+      known->set->pin_to_tcp();
+    }
+    any = any || (known->kind == endpoint::kind_of::stream &&
+                  !(is_alone() ? known->link.is_tcp_only() : known->link.is_plain()));
+  }
+  return any;
+}
+
+int poll_streams(pollfd* fds, nfds_t count, const deadline& until, const sigset_t* mask) noexcept {
+  call_memory<pollfd, 65> kernel(count + 1);
+  call_memory<pinned_place, 64> streams(count);
+  if (kernel.get() == nullptr || streams.get() == nullptr) {
+    errno = ENOMEM;
+    return -1;
+  }
+  return poll_call(fds, count, kernel.get(), reinterpret_cast<pinned*>(streams.get()))
+      .run(until, mask);
+}
+
+// ---- select ----------------------------------------------------------------
+
+bool concerns_us(int count, const fd_set* in, const fd_set* out, const fd_set* except) noexcept {
+  for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {
+    const bool is_named = (in != nullptr && FD_ISSET(fd, in)) ||
+                          (out != nullptr && FD_ISSET(fd, out)) ||
+                          (except != nullptr && FD_ISSET(fd, except));
+    if (!is_named) continue;
+    pollfd one{fd, 0, 0};
+    if (concerns_us(&one, 1)) return true;
+  }
+  return false;
+}
+
+int select_streams(int count, fd_set* in, fd_set* out, fd_set* except, const deadline& until,
+                   const sigset_t* mask) noexcept {
+  std::array<pollfd, FD_SETSIZE> fds;
+  nfds_t used = 0;
+  for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {
+    int events = 0;
+    if (in != nullptr && FD_ISSET(fd, in)) events |= POLLIN;
+    if (out != nullptr && FD_ISSET(fd, out)) events |= POLLOUT;
+    if (except != nullptr && FD_ISSET(fd, except)) events |= POLLPRI;
+    if (events != 0) fds[used++] = {fd, static_cast<short>(events), 0};
+  }
+  const int found = poll_streams(fds.data(), used, until, mask);
+  if (found < 0) return -1;
+  for (nfds_t i = 0; i < used; ++i) {
+    if ((fds[i].revents & POLLNVAL) != 0) {
+      errno = EBADF;
+      return -1;
+    }
+  }
+  if (in != nullptr) FD_ZERO(in);
+  if (out != nullptr) FD_ZERO(out);
+  if (except != nullptr) FD_ZERO(except);
+  int bits = 0;
+  for (nfds_t i = 0; i < used; ++i) {
+    // As the kernel maps poll's events to select's sets.
+    const auto put = [&](fd_set* to, short asked, short events) noexcept {
+      if ((fds[i].events & asked) == 0 || (fds[i].revents & events) == 0) return;
+      FD_SET(fds[i].fd, to);
+      ++bits;
+    };
+    put(in, POLLIN, POLLIN | POLLHUP | POLLERR);
+    put(out, POLLOUT, POLLOUT | POLLERR);
+    put(except, POLLPRI, POLLPRI);
+  }
+  return bits;
+}
+
+}  // namespace shim

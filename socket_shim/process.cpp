@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/process.hpp>
+
+#include <socket_shim/epoll.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+namespace shim {
+
+constinit process self;
+
+// ---- the stack -------------------------------------------------------------
+
+const smcd::config& process::settings() noexcept {
+  if (!has_settings_.load(std::memory_order_acquire)) {
+    settings_ = smcd::read_config(
+        [](const char* name) noexcept -> const char* { return std::getenv(name); });
+    has_settings_.store(true, std::memory_order_release);
+  }
+  return settings_;
+}
+
+smcd::stack* process::stack() noexcept {
+  std::uint32_t state = state_.load(std::memory_order_acquire);
+  if (state == 0 && state_.compare_exchange_strong(state, 1, std::memory_order_acq_rel)) {
+    const int saved = errno;
+    open_stack();
+    errno = saved;
+  }
+  // While another thread opens it, connections of this one stay on TCP.
+  return stack_.load(std::memory_order_acquire);
+}
+
+void process::open_stack() noexcept {
+  pid_.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
+  static std::atomic<bool> is_registered{false};
+  if (!is_registered.exchange(true)) {
+    ::pthread_atfork([] { self.before_fork(); }, [] { self.after_fork_in_parent(); },
+                     [] { self.after_fork_in_child(); });
+  }
+  const smcd::config& wanted = settings();
+  if (wanted.complaint[0] != '\0') log("%s", wanted.complaint.data());
+  void* memory = wanted.is_enabled ? ::mmap(nullptr, sizeof(smcd::stack), PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                   : MAP_FAILED;
+  if (memory == MAP_FAILED) return state_.store(3, std::memory_order_release);
+  auto* made = new (memory) smcd::stack(wanted);
+  if (const dibs::error_code failure = made->open()) {
+    char buffer[128];
+    log("no fabric, everything stays on TCP: %s", failure.message(buffer, sizeof buffer));
+    made->~stack();
+    ::munmap(memory, sizeof(smcd::stack));
+    return state_.store(3, std::memory_order_release);
+  }
+  stack_.store(made, std::memory_order_release);
+  state_.store(2, std::memory_order_release);
+}
+
+bool process::is_self() noexcept {
+  const std::uint32_t known = pid_.load(std::memory_order_relaxed);
+  return known == 0 || known == static_cast<std::uint32_t>(::getpid());
+}
+
+namespace {
+
+// Bytes are unread in our ring: TCP sends RST then, and so does the kernel.
+void reset_on_close(int fd) noexcept {
+  const linger at_once{1, 0};
+  static_cast<void>(real.setsockopt(fd, SOL_SOCKET, SO_LINGER, static_cast<const void*>(&at_once),
+                                    socklen_t{sizeof at_once}));
+}
+
+}  // namespace
+
+// ---- descriptors -----------------------------------------------------------
+
+endpoint* process::make(endpoint::kind_of kind) noexcept {
+  endpoint* made = endpoints_.take();
+  if (made == nullptr) return nullptr;
+  if (made->kind == endpoint::kind_of::free && made->next_live == nullptr) {
+    endpoint* first = live_.load(std::memory_order_relaxed);
+    do {
+      made->next_live = first == nullptr ? made : first;  // the last one points to itself
+    } while (!live_.compare_exchange_weak(first, made, std::memory_order_release));
+  }
+  made->descriptors.store(0, std::memory_order_relaxed);
+  made->pins.store(0, std::memory_order_relaxed);
+  made->is_orphan.store(false, std::memory_order_relaxed);
+  made->modes.store(endpoint::unknown, std::memory_order_relaxed);
+  made->receive_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
+  made->send_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
+  made->members.store(nullptr, std::memory_order_relaxed);
+  made->synced.store(0, std::memory_order_relaxed);
+  made->listener = nullptr;
+  made->set = nullptr;
+  made->kind = kind;
+  return made;
+}
+
+void process::put(int fd, endpoint* what) noexcept {
+  what->descriptors.fetch_add(1, std::memory_order_relaxed);
+  if (table_.find(fd) != nullptr) drop_stale(fd);
+  // No memory for the table gives the endpoint back: then forget it.
+  if (table_.exchange(fd, what) == what) close_endpoint(*what, fd);
+}
+
+void process::drop(int fd) noexcept {
+  endpoint* known = table_.find(fd);
+  if (known == nullptr || !is_self()) return;
+  known = table_.exchange(fd, nullptr);
+  if (known == nullptr) return;
+  forget_descriptor(*known, fd);
+  if (known->descriptors.fetch_sub(1, std::memory_order_acq_rel) == 1) close_endpoint(*known, fd);
+}
+
+void process::drop_stale(int fd) noexcept {
+  if (!is_self()) return;
+  endpoint* stale = table_.exchange(fd, nullptr);
+  if (stale != nullptr && stale->descriptors.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    close_endpoint(*stale, -1);
+  }
+}
+
+void process::discard(endpoint* unused) noexcept {
+  unused->kind = endpoint::kind_of::free;
+  endpoints_.give_back(unused);
+}
+
+void process::close_endpoint(endpoint& known, int fd) noexcept {
+  if (known.kind == endpoint::kind_of::stream) leave_sets(known);
+  if (known.pins.fetch_or(endpoint::is_closing, std::memory_order_seq_cst) == 0) {
+    finish(known, fd);
+  } else {
+    // A thread sleeps in a call on it. It wakes up and finds fd closed.
+    known.link.wake_waiters();
+  }
+}
+
+void process::unpin(endpoint& known) noexcept { finish(known, -1); }
+
+// Nothing of an endpoint is in use any more. `fd` is -1 when the number may
+// stand for another socket by now.
+void process::finish(endpoint& known, int fd) noexcept {
+  const int saved = errno;
+  switch (known.kind) {
+    case endpoint::kind_of::stream: {
+      tcp_socket tcp(fd);
+      if (known.link.is_open() && known.link.close(tcp) == smcd::connection::close_way::reset) {
+        reset_on_close(fd);
+      }
+      break;
+    }
+    case endpoint::kind_of::listener:
+      if (known.owner_pid == pid_.load(std::memory_order_relaxed) && stack() != nullptr) {
+        stack()->meeting().withdraw_listener(known.listener);
+      }
+      break;
+    case endpoint::kind_of::epoll: close_set(known.set); break;
+    case endpoint::kind_of::in_kernel_set:
+    case endpoint::kind_of::free: break;
+  }
+  known.kind = endpoint::kind_of::free;
+  endpoints_.give_back(&known);
+  errno = saved;
+}
+
+void process::share(int from, int to) noexcept {
+  endpoint* known = table_.find(from);
+  if (known != nullptr && is_self()) put(to, known);
+}
+
+void process::drop_range(unsigned first, unsigned last) noexcept {
+  for (int fd = table_.next(first); fd >= 0 && static_cast<unsigned>(fd) <= last;
+       fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    drop(fd);
+  }
+}
+
+void process::retire(int fd) noexcept {
+  if (const pinned known = find_live(fd); known && is_self()) {
+    known->link.stay_on_tcp(smcd::decline_code::option_unsupported);
+    sync_members(*known);
+  }
+}
+
+void process::retire_inheritable() noexcept {
+  const int saved = errno;
+  for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    endpoint* at = table_.find(fd);
+    if (at == nullptr || at->kind != endpoint::kind_of::stream || at->link.is_plain() ||
+        (real.fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0) {
+      continue;
+    }
+    // An orphan too: this child of fork needs no stack of its own for that.
+    at->link.stay_on_tcp(smcd::decline_code::option_unsupported);
+  }
+  errno = saved;
+}
+
+int process::hide(int fd) noexcept {
+  rlimit limit{};
+  const bool is_known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
+  // Above what select() can name, if the limit allows that.
+  for (const rlim_t floor : {rlim_t{1024}, rlim_t{512}, rlim_t{128}}) {
+    if (is_known && floor + 64 > limit.rlim_cur) continue;
+    const int high = real.fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(floor));
+    if (high >= 0) {
+      real.close(fd);
+      return high;
+    }
+  }
+  return fd;
+}
+
+void process::before_exec() noexcept {
+  if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
+  retire_inheritable();
+  for_each_stream([](endpoint& at) noexcept { at.link.unshare(); });
+}
+
+void process::after_failed_exec() noexcept {
+  if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
+  for_each_stream([](endpoint& at) noexcept { at.link.share(); });
+}
+
+// ---- fork ------------------------------------------------------------------
+
+template <class Visit>
+void process::for_each_stream(Visit visit) noexcept {
+  for (endpoint* at = live_.load(std::memory_order_acquire); at != nullptr;
+       at = at->next_live == at ? nullptr : at->next_live) {
+    if (at->kind == endpoint::kind_of::stream && at->link.is_open()) visit(*at);
+  }
+}
+
+void process::before_fork() noexcept {
+  if (stack_.load(std::memory_order_acquire) == nullptr) return;
+  for_each_stream([](endpoint& at) noexcept { at.link.share(); });
+}
+
+void process::after_fork_in_parent() noexcept {
+  has_forked_.store(true, std::memory_order_relaxed);
+}
+
+void process::after_fork_in_child() noexcept {
+  dibs::reset_thread_number();
+  pid_.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
+  reset_waiting();
+  if (stack_.load(std::memory_order_acquire) == nullptr) return;
+  // The parent's stack stays where it is, for inherited connections. New ones,
+  // and those that did not switch yet, belong to a stack of our own.
+  for_each_stream([](endpoint& at) noexcept {
+    at.pins.store(0, std::memory_order_relaxed);  // of threads that are not here
+    at.is_orphan.store(!at.link.is_established(), std::memory_order_relaxed);
+  });
+  stack_.store(nullptr, std::memory_order_release);
+  state_.store(0, std::memory_order_release);
+  has_forked_.store(false, std::memory_order_relaxed);
+  has_left_.store(false, std::memory_order_relaxed);
+}
+
+void process::adopt_orphan(endpoint& known) noexcept {
+  known.is_orphan.store(false, std::memory_order_relaxed);
+  if (smcd::stack* own = stack()) {
+    known.link.move_to(*own);
+  } else {
+    known.link.stay_on_tcp(smcd::decline_code::memory);
+  }
+}
+
+// The process ends in good order: peers are told what a close would tell them,
+// and nobody finds this process any more. Memory stays as it is, because other
+// threads may still run.
+void process::leave() noexcept {
+  // Without a stack: a child of fork that used none, but holds connections.
+  smcd::stack* known = stack_.load(std::memory_order_acquire);
+  if (live_.load(std::memory_order_acquire) == nullptr || !is_self() || has_left_.exchange(true)) {
+    return;
+  }
+  for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    endpoint* at = table_.find(fd);
+    if (at == nullptr || at->kind != endpoint::kind_of::stream || !at->link.is_open() ||
+        at->descriptors.exchange(0, std::memory_order_relaxed) == 0) {
+      continue;
+    }
+    if (at->link.say_goodbye() == smcd::connection::close_way::reset) reset_on_close(fd);
+  }
+  // A child may go on with our connections; then whoever comes next sweeps.
+  if (known != nullptr && !has_forked_.load(std::memory_order_relaxed)) known->leave();
+}
+
+void process::log(const char* format, ...) noexcept {
+  if (!settings().logs) return;
+  char line[256];
+  int used = std::snprintf(line, sizeof line, "dibsock[%d]: ", static_cast<int>(::getpid()));
+  std::va_list arguments;
+  va_start(arguments, format);
+  used += std::vsnprintf(line + used, sizeof line - static_cast<std::size_t>(used) - 1, format,
+                         arguments);
+  va_end(arguments);
+  used = std::min(used, static_cast<int>(sizeof line) - 2);
+  line[used++] = '\n';
+  static_cast<void>(!real.write(2, static_cast<const void*>(line), static_cast<std::size_t>(used)));
+}
+
+}  // namespace shim

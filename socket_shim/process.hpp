@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// This process as the shim knows it: its descriptors, its stack on the fabric,
+// and what fork makes of both.
+
+#include <smcd/stack.hpp>
+#include <socket_shim/fd_table.hpp>
+
+#include <cstdint>
+#include <utility>
+
+namespace shim {
+
+// An endpoint that cannot go away, or null.
+class pinned {
+ public:
+  pinned() noexcept = default;
+  explicit pinned(endpoint& held) noexcept : held_(&held) {}
+  pinned(pinned&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+  pinned& operator=(pinned&& other) noexcept {
+    std::swap(held_, other.held_);
+    return *this;
+  }
+  ~pinned();
+
+  explicit operator bool() const noexcept { return held_ != nullptr; }
+  endpoint* operator->() const noexcept { return held_; }
+  endpoint& operator*() const noexcept { return *held_; }
+
+ private:
+  endpoint* held_ = nullptr;
+};
+
+class process {
+ public:
+  [[nodiscard]] endpoint* find(int fd) const noexcept { return table_.find(fd); }
+
+  // A stream that may leave TCP or is on DMBs: the only ones whose bytes are
+  // our business. It stays what it is while the result lives, also when
+  // another thread closes fd meanwhile.
+  [[nodiscard]] pinned find_live(int fd) noexcept;
+  void unpin(endpoint&) noexcept;
+
+  // The stack, opened at first use. Null if there is none to be had: then
+  // everything stays on TCP.
+  [[nodiscard]] smcd::stack* stack() noexcept;
+  [[nodiscard]] const smcd::config& settings() noexcept;
+
+  // False in the child of vfork or of a bare clone: it must change nothing of
+  // the memory that it shares with its parent.
+  [[nodiscard]] bool is_self() noexcept;
+
+  // Descriptors. A new endpoint, not yet behind any number; or null.
+  [[nodiscard]] endpoint* make(endpoint::kind_of) noexcept;
+  // Puts an endpoint behind fd; what stood there is dropped.
+  void put(int fd, endpoint*) noexcept;
+  // Takes back an endpoint that was never put anywhere.
+  void discard(endpoint*) noexcept;
+  // To be called before the kernel closes or replaces fd.
+  void drop(int fd) noexcept;
+  // The kernel gave out fd anew: whatever we knew was closed behind our back.
+  void drop_stale(int fd) noexcept;
+  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_.load(std::memory_order_relaxed); }
+  // After a successful dup.
+  void share(int from, int to) noexcept;
+  // Drops every descriptor from first to last, but not our own.
+  void drop_range(unsigned first, unsigned last) noexcept;
+
+  // Connections that may cross an exec or go to a stranger: none of them may
+  // begin to speak CLC from here on.
+  void retire(int fd) noexcept;
+  void retire_inheritable() noexcept;
+  // Around an exec: what it closes is no longer ours, unless it fails.
+  void before_exec() noexcept;
+  void after_failed_exec() noexcept;
+
+  // Moves a descriptor of ours where programs do not look. -1 on failure.
+  [[nodiscard]] int hide(int fd) noexcept;
+
+  void log(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
+
+  // pthread_atfork, and the library's destructor.
+  void before_fork() noexcept;
+  void after_fork_in_parent() noexcept;
+  void after_fork_in_child() noexcept;
+  void leave() noexcept;
+
+ private:
+  // The last descriptor is gone: finish now, or when the last call is out.
+  void close_endpoint(endpoint&, int fd) noexcept;
+  void finish(endpoint&, int fd) noexcept;
+  void adopt_orphan(endpoint&) noexcept;
+  void open_stack() noexcept;
+  template <class Visit>
+  void for_each_stream(Visit visit) noexcept;
+
+  fd_table table_;
+  pool<endpoint> endpoints_;
+  std::atomic<endpoint*> live_{nullptr};
+  std::atomic<smcd::stack*> stack_{nullptr};
+  std::atomic<std::uint32_t> state_{0};  // 0 new, 1 opening, 2 open, 3 never
+  std::atomic<std::uint32_t> pid_{0};
+  std::atomic<bool> has_forked_{false};
+  std::atomic<bool> has_left_{false};
+  std::atomic<bool> has_settings_{false};
+  smcd::config settings_{};
+};
+
+extern constinit process self;
+
+inline pinned process::find_live(int fd) noexcept {
+  for (;;) {
+    endpoint* found = table_.find(fd);
+    if (found == nullptr || found->kind != endpoint::kind_of::stream) [[likely]]
+      return {};
+    const std::uint32_t pins = found->pins.fetch_add(1, std::memory_order_seq_cst);
+    pinned held(*found);
+    if ((pins & endpoint::is_closing) != 0 || table_.find(fd) != found) continue;
+    if (found->link.is_plain()) return {};
+    if (found->is_orphan.load(std::memory_order_relaxed)) [[unlikely]]
+      adopt_orphan(*found);
+    return held;
+  }
+}
+
+inline pinned::~pinned() {
+  if (held_ != nullptr && held_->pins.fetch_sub(1, std::memory_order_acq_rel) ==
+                              (endpoint::is_closing | 1)) [[unlikely]] {
+    self.unpin(*held_);
+  }
+}
+
+}  // namespace shim

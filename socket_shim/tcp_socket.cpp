@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/tcp_socket.hpp>
+
+#include <socket_shim/real.hpp>
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <sys/ioctl.h>
+
+namespace shim {
+namespace {
+
+smcd::result<std::size_t> answer(ssize_t n) noexcept {
+  if (n < 0) return dibs::last_error();
+  return static_cast<std::size_t>(n);
+}
+
+template <class T>
+bool option(int fd, int level, int name, T& to) noexcept {
+  socklen_t size = sizeof to;
+  return ::getsockopt(fd, level, name, &to, &size) == 0;
+}
+
+}  // namespace
+
+smcd::result<std::size_t> tcp_socket::receive(std::span<std::byte> to) noexcept {
+  return answer(real.recv(fd_, static_cast<void*>(to.data()), to.size(), MSG_DONTWAIT));
+}
+
+smcd::result<std::size_t> tcp_socket::peek(std::span<std::byte> to) noexcept {
+  return answer(real.recv(fd_, static_cast<void*>(to.data()), to.size(), MSG_DONTWAIT | MSG_PEEK));
+}
+
+smcd::result<std::size_t> tcp_socket::send(std::span<const std::byte> from) noexcept {
+  return answer(real.send(fd_, static_cast<const void*>(from.data()), from.size(),
+                          MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+std::size_t tcp_socket::unread() noexcept {
+  int size = 0;
+  return real.ioctl(fd_, static_cast<unsigned long>(SIOCINQ), &size) == 0 && size > 0
+             ? static_cast<std::size_t>(size)
+             : 0;
+}
+
+bool tcp_socket::has_hung_up() noexcept {
+  pollfd ask{fd_, POLLRDHUP, 0};
+  return real.poll(&ask, nfds_t{1}, 0) > 0;
+}
+
+bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept {
+  tcp_info info{};
+  if (!option(fd_, IPPROTO_TCP, TCP_INFO, info)) return false;
+  const std::size_t waiting = unread();
+  written = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+  // Bytes may arrive between the two questions; ask again until they agree.
+  tcp_info again{};
+  if (!option(fd_, IPPROTO_TCP, TCP_INFO, again)) return false;
+  if (again.tcpi_bytes_received != info.tcpi_bytes_received) return counters(written, read);
+  read = info.tcpi_bytes_received - waiting;
+  return true;
+}
+
+// Sockets whose owner set rules for the network, or wants to hear from it:
+// bytes that leave TCP would leave those rules too.
+bool tcp_socket::may_leave_tcp() noexcept {
+  char device[64];
+  socklen_t size = sizeof device;
+  if (::getsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, device, &size) == 0 && size > 0) return false;
+  int value = 0;
+  for (const int name : {SO_MARK, SO_ZEROCOPY, SO_TIMESTAMPING}) {
+    if (option(fd_, SOL_SOCKET, name, value) && value != 0) return false;
+  }
+  return !option(fd_, SOL_SOCKET, SO_RCVLOWAT, value) || value <= 1;
+}
+
+std::uint32_t tcp_socket::wanted_buffer() noexcept {
+  constexpr int buf_lock = 72;     // SO_BUF_LOCK, Linux 5.14
+  constexpr int receive_lock = 2;  // SOCK_RCVBUF_LOCK
+  int value = 0;
+  if (!option(fd_, SOL_SOCKET, buf_lock, value) || (value & receive_lock) == 0) return 0;
+  // The kernel tells twice what was asked for.
+  return option(fd_, SOL_SOCKET, SO_RCVBUF, value) && value > 0
+             ? static_cast<std::uint32_t>(value) / 2
+             : 0;
+}
+
+bool is_tcp(int fd) noexcept {
+  int protocol = 0;
+  return option(fd, SOL_SOCKET, SO_PROTOCOL, protocol) && protocol == IPPROTO_TCP;
+}
+
+bool local_address(int fd, dibs::inet_address& to) noexcept {
+  sockaddr_storage address{};
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  return ::getsockname(fd, generic, &size) == 0 && dibs::from_sockaddr(generic, size, to);
+}
+
+std::uint64_t netns_of(int fd) noexcept {
+  std::uint64_t cookie = 0;
+  return option(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie) ? cookie : 0;
+}
+
+std::uint64_t cookie_of(int fd) noexcept {
+  std::uint64_t cookie = 0;
+  return option(fd, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+}
+
+}  // namespace shim

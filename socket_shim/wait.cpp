@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <socket_shim/wait.hpp>
+
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace shim {
+namespace {
+
+constexpr std::uint64_t ns_per_s = 1'000'000'000;
+
+std::uint64_t now_ns() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * ns_per_s +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+constinit pool<sleeper> sleepers;
+constinit std::atomic<sleeper*> live_sleepers{nullptr};
+thread_local sleeper* own_sleeper = nullptr;
+
+// Gives a thread's queue back when the thread ends.
+void watch_thread_end(sleeper* of) noexcept {
+  static std::atomic<pthread_key_t> key{0};
+  static std::atomic<int> state{0};  // 0 new, 1 making, 2 made
+  int expected = 0;
+  if (state.compare_exchange_strong(expected, 1)) {
+    pthread_key_t made{};
+    if (::pthread_key_create(&made, [](void* ended) {
+          own_sleeper = nullptr;
+          release_sleeper(static_cast<sleeper*>(ended));
+        }) == 0) {
+      key.store(made);
+      state.store(2);
+    }
+  }
+  if (state.load() == 2) ::pthread_setspecific(key.load(), of);
+}
+
+}  // namespace
+
+// ---- deadline --------------------------------------------------------------
+
+deadline deadline::after_us(std::uint64_t us) noexcept {
+  deadline made;
+  made.at_ns_ = now_ns() + us * 1000;
+  return made;
+}
+
+deadline deadline::after(const timespec* timeout) noexcept {
+  if (timeout == nullptr) return never();
+  deadline made;
+  const auto seconds = static_cast<std::uint64_t>(timeout->tv_sec);
+  if (seconds > forever / ns_per_s / 4) return never();
+  made.at_ns_ = now_ns() + seconds * ns_per_s + static_cast<std::uint64_t>(timeout->tv_nsec);
+  return made;
+}
+
+deadline deadline::after_ms(int timeout) noexcept {
+  return timeout < 0 ? never() : after_us(static_cast<std::uint64_t>(timeout) * 1000);
+}
+
+bool deadline::is_over() const noexcept { return !is_never() && now_ns() >= at_ns_; }
+
+deadline deadline::sooner_us(std::uint64_t us) const noexcept {
+  deadline made;
+  made.at_ns_ = std::min(at_ns_, now_ns() + us * 1000);
+  return made;
+}
+
+timespec deadline::left() const noexcept {
+  const std::uint64_t now = now_ns();
+  const std::uint64_t ns = at_ns_ > now ? at_ns_ - now : 0;
+  return {static_cast<time_t>(ns / ns_per_s), static_cast<long>(ns % ns_per_s)};
+}
+
+// ---- sleepers --------------------------------------------------------------
+
+bool sleeper::prepare() noexcept {
+  smcd::stack* stack = self.stack();
+  if (stack == nullptr) return false;
+  const int saved = errno;
+  const int old_bell = queue_.is_open() ? queue_.bell() : -1;
+  if (!queue_.is_open()) {
+    if (auto opened = dibs::event_queue::open(stack->queues())) queue_ = std::move(*opened);
+  }
+  const bool is_ready = queue_.is_open() && queue_.ensure_bell();
+  if (is_ready && queue_.bell() != old_bell) queue_.adopt_bell(self.hide(queue_.release_bell()));
+  errno = saved;
+  return is_ready;
+}
+
+void sleeper::abandon() noexcept {
+  queue_.abandon();
+  spin_ = {};
+}
+
+sleeper* make_sleeper() noexcept {
+  sleeper* made = sleepers.take();
+  if (made == nullptr) return nullptr;
+  if (made->next_live == nullptr) {
+    sleeper* first = live_sleepers.load(std::memory_order_relaxed);
+    do {
+      made->next_live = first == nullptr ? made : first;  // the last one points to itself
+    } while (!live_sleepers.compare_exchange_weak(first, made, std::memory_order_release));
+  }
+  return made;
+}
+
+void release_sleeper(sleeper* what) noexcept {
+  if (what == nullptr) return;
+  const int saved = errno;
+  what->queue().close();
+  what->spin() = {};
+  sleepers.give_back(what);
+  errno = saved;
+}
+
+sleeper* this_sleeper() noexcept {
+  if (own_sleeper == nullptr) [[unlikely]] {
+    own_sleeper = make_sleeper();
+    if (own_sleeper != nullptr) watch_thread_end(own_sleeper);
+  }
+  return own_sleeper;
+}
+
+void reset_waiting() noexcept {
+  for (sleeper* at = live_sleepers.load(std::memory_order_acquire); at != nullptr;
+       at = at->next_live == at ? nullptr : at->next_live) {
+    at->abandon();
+  }
+}
+
+// ---- waiting ---------------------------------------------------------------
+
+std::uint64_t longest_spin() noexcept {
+  return std::uint64_t{self.settings().spin_us} * dibs::ticks_per_us;
+}
+
+int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until,
+             const sigset_t* mask) noexcept {
+  const bool has_bell = who != nullptr;
+  fds[count] = {has_bell ? who->queue().bell() : -1, POLLIN, 0};
+  const timespec left = until.is_never() ? timespec{} : until.left();
+  const int ready = real.ppoll(fds, count + 1, until.is_never() ? nullptr : &left, mask);
+  if (has_bell && ready > 0 && fds[count].revents != 0) {
+    const int saved = errno;
+    who->queue().drain_bell();
+    errno = saved;
+  }
+  return ready;
+}
+
+bool handlers_restart() noexcept {
+  bool all = true;
+  for (int signal = 1; signal < 65 && all; ++signal) {
+    struct sigaction how {};
+    if (::sigaction(signal, nullptr, &how) != 0) continue;
+    const bool is_handled = (how.sa_flags & SA_SIGINFO) != 0 ||
+                            (how.sa_handler != SIG_DFL && how.sa_handler != SIG_IGN);
+    if (is_handled) all = (how.sa_flags & SA_RESTART) != 0;
+  }
+  return all;
+}
+
+short tcp_events(const endpoint& of, short events) noexcept {
+  int wanted = 0;
+  if ((events & POLLIN) != 0) wanted |= POLLIN;
+  if ((events & POLLOUT) != 0) {
+    if (of.link.sends_on() == smcd::lane::tcp) {
+      wanted |= POLLOUT;
+    } else if (!of.link.peer_is_done_sending()) {
+      wanted |= POLLRDHUP;
+    }
+  }
+  return static_cast<short>(wanted);
+}
+
+woken wait_stream(endpoint& on, int fd, short events, const deadline& until) noexcept {
+  const bool is_input = (events & POLLIN) != 0;
+  const auto found = [&]() noexcept {
+    return is_input ? on.link.input_hint() : on.link.room_hint();
+  };
+  sleeper* who = this_sleeper();
+  const bool is_memory = on.link.is_established() &&
+                         (is_input ? on.link.receives_on() : on.link.sends_on()) == smcd::lane::dmb;
+  if (is_memory && who != nullptr &&
+      who->spin().spin(longest_spin(), found, [&]() noexcept { return on.link.shares_cpu(); })) {
+    return woken::ready;
+  }
+  if (until.is_over()) return woken::timeout;
+
+  if (who != nullptr && !who->prepare()) who = nullptr;
+  const std::uint64_t word = who != nullptr ? who->queue().word(0) : 0;
+  const bool is_entered = who != nullptr && on.link.enter_waiter(word);
+  if (who != nullptr) who->queue().arm();
+  tcp_socket tcp(fd);
+  const bool is_ready = is_input ? found() : is_memory && on.link.has_room(tcp, dibs::ticks());
+  woken answer = woken::ready;
+  if (!is_ready) {
+    deadline sleep_until = until;
+    if (on.link.is_established()) {
+      // Nobody rings for a queue that found no place, nor when patience ends.
+      if (!is_entered) sleep_until = until.sooner_us(unsure_us);
+      if (is_memory && !is_input) {
+        sleep_until = sleep_until.sooner_us(on.link.patience_us() + 100);
+      }
+    }
+    pollfd fds[2] = {{fd, tcp_events(on, events), 0}, {}};
+    const int ready = sleep_on(who, fds, 1, sleep_until, nullptr);
+    if (ready < 0) {
+      answer = errno == EINTR && (!until.is_never() || !handlers_restart()) ? woken::interrupted
+                                                                            : woken::ready;
+    } else if (ready == 0 && until.is_over()) {
+      answer = woken::timeout;
+    }
+  }
+  if (who != nullptr) {
+    who->queue().disarm();
+    on.link.leave_waiter(word);
+  }
+  return answer;
+}
+
+}  // namespace shim

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Blocking, the way the kernel's calls block: until ready, a timeout, or a
+// signal. First a spin on memory, then a sleep on {bell, descriptors}.
+
+#include <devices/event_queue.hpp>
+#include <devices/spin.hpp>
+#include <socket_shim/fd_table.hpp>
+
+#include <poll.h>
+#include <sys/single_threaded.h>
+
+#include <csignal>
+#include <cstdint>
+
+namespace shim {
+
+// A point of CLOCK_MONOTONIC, or never.
+class deadline {
+ public:
+  [[nodiscard]] static deadline never() noexcept { return {}; }
+  [[nodiscard]] static deadline after_us(std::uint64_t us) noexcept;
+  [[nodiscard]] static deadline after(const timespec* timeout) noexcept;  // null: never
+  [[nodiscard]] static deadline after_ms(int timeout) noexcept;           // negative: never
+
+  [[nodiscard]] bool is_never() const noexcept { return at_ns_ == forever; }
+  [[nodiscard]] bool is_over() const noexcept;
+  [[nodiscard]] deadline sooner_us(std::uint64_t us) const noexcept;  // at most that far away
+  [[nodiscard]] timespec left() const noexcept;
+
+ private:
+  static constexpr std::uint64_t forever = ~std::uint64_t{0};
+  std::uint64_t at_ns_ = forever;
+};
+
+// One sleeper: a thread, or an epoll set. Its queue is opened at first use.
+class sleeper {
+ public:
+  // False if there is no queue to be had: then sleep in short pieces.
+  [[nodiscard]] bool prepare() noexcept;
+  void abandon() noexcept;  // in a forked child
+  [[nodiscard]] dibs::event_queue& queue() noexcept { return queue_; }
+  [[nodiscard]] dibs::spin_budget& spin() noexcept { return spin_; }
+
+  sleeper* next_free = nullptr;
+  sleeper* next_live = nullptr;
+
+ private:
+  dibs::event_queue queue_;
+  dibs::spin_budget spin_;
+};
+
+// The calling thread's own. Null without memory.
+[[nodiscard]] sleeper* this_sleeper() noexcept;
+// A sleeper for an epoll set; release_sleeper() takes it back.
+[[nodiscard]] sleeper* make_sleeper() noexcept;
+void release_sleeper(sleeper*) noexcept;
+// In a forked child: the parent's queues are not ours.
+void reset_waiting() noexcept;
+
+// How long a sleep may be where nobody promised to ring, microseconds.
+inline constexpr std::uint64_t unsure_us = 1000;
+
+// The longest spin in ticks.
+[[nodiscard]] std::uint64_t longest_spin() noexcept;
+
+// ppoll, with the descriptors of `fds` and as last entry room for the bell.
+int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_t*) noexcept;
+
+// No other thread of the process can call in meanwhile.
+[[nodiscard]] inline bool is_alone() noexcept { return __libc_single_threaded != 0; }
+
+// After EINTR: would every handler that is installed have restarted the call?
+[[nodiscard]] bool handlers_restart() noexcept;
+
+enum class woken : std::uint8_t { ready, timeout, interrupted };
+// Waits until `events` (POLLIN or POLLOUT) may be true of a live stream.
+[[nodiscard]] woken wait_stream(endpoint&, int fd, short events, const deadline&) noexcept;
+
+// What the kernel has to watch on the TCP lane while a thread waits for that.
+[[nodiscard]] short tcp_events(const endpoint&, short events) noexcept;
+
+}  // namespace shim

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* epoll: every mode, what is told when, and who gets it. */
+#include "ends.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+
+static int new_set(void) {
+  const int set = epoll_create1(EPOLL_CLOEXEC);
+  CHECK(set >= 0);
+  return set;
+}
+
+static void ctl(int set, int what, int fd, uint32_t events, uint64_t data) {
+  struct epoll_event event = {.events = events, .data.u64 = data};
+  CHECK(epoll_ctl(set, what, fd, &event) == 0);
+}
+
+/* Waits for exactly one event, which must carry that data. Gives its bits. */
+static uint32_t one_event(int set, uint64_t data) {
+  struct epoll_event events[4];
+  CHECK(epoll_wait(set, events, 4, 5000) == 1);
+  CHECK(events[0].data.u64 == data);
+  return events[0].events;
+}
+static void no_event(int set) {
+  struct epoll_event event;
+  CHECK(epoll_wait(set, &event, 1, 0) == 0);
+  CHECK(epoll_wait(set, &event, 1, 3) == 0);
+}
+/* An edge may be told once more than needed while a connection is young, but
+ * only for what is true. */
+static void no_edge(int set, struct end of) {
+  struct epoll_event event;
+  for (int i = 0; i < 4; ++i) {
+    if (epoll_wait(set, &event, 1, 3) == 0) return;
+    CHECK(!is_warm && end_poll(of, POLLIN, 0) == POLLIN);
+  }
+  fail(__FILE__, __LINE__, "the edge ends");
+}
+/* Level-triggered sets repeat themselves: until the bits are these. */
+static void await_bits(int set, uint64_t data, uint32_t wanted) {
+  const uint64_t until = now_ms() + 5000;
+  uint32_t seen = 0;
+  while ((seen = one_event(set, data)) != wanted) {
+    if (now_ms() > until) fprintf(stderr, "events %#x, not %#x\n", seen, wanted);
+    CHECK(now_ms() < until);
+  }
+}
+/* Edges may come in more than one event: collects until all bits were seen. */
+static void await_edges(int set, uint64_t data, uint32_t wanted) {
+  uint32_t seen = 0;
+  while ((seen & wanted) != wanted) seen |= one_event(set, data);
+}
+
+static void put_and_arrive(struct pair p, size_t size, uint32_t seed, uint64_t at) {
+  end_put(p.theirs, size, seed, at);
+}
+
+static void drain(struct pair p, size_t size, uint32_t seed, uint64_t at) {
+  char byte;
+  end_take(p.ours, size, seed, at);
+  CHECK(end_recv(p.ours, &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+}
+
+static uint64_t fill_up(struct end to) {
+  static char piece[65536];
+  uint64_t sent = 0;
+  for (int is_full = 0; !is_full;) {
+    fill(piece, sizeof piece, 9, sent);
+    const ssize_t n = end_send(to, piece, sizeof piece, MSG_DONTWAIT);
+    if (n > 0) {
+      sent += (uint64_t)n;
+    } else {
+      CHECK(errno == EAGAIN);
+      is_full = end_poll(to, POLLOUT, 100) == 0;
+    }
+  }
+  return sent;
+}
+
+/* ---- one at a time ---------------------------------------------------------- */
+
+static void level(struct pair p) {
+  const int set = new_set();
+  const uint64_t data = 0x123456789ABCDEF0;
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, data);
+  no_event(set);
+  for (int i = 0; i < 50; ++i) {
+    put_and_arrive(p, 100, 1, 0);
+    CHECK(one_event(set, data) == EPOLLIN);
+    CHECK(one_event(set, data) == EPOLLIN);
+    end_take(p.ours, 40, 1, 0);
+    CHECK(one_event(set, data) == EPOLLIN);
+    end_take(p.ours, 60, 1, 40);
+    struct epoll_event event;
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+  }
+  no_event(set);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLOUT, 7);
+  await_bits(set, 7, EPOLLOUT);
+  put_and_arrive(p, 1, 1, 0);
+  await_bits(set, 7, EPOLLIN | EPOLLOUT);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, 0, 7);
+  no_event(set);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLRDNORM, 8);
+  await_bits(set, 8, EPOLLIN | EPOLLRDNORM);
+  end_take(p.ours, 1, 1, 0);
+  struct epoll_event event = {0};
+  CHECK(epoll_ctl(set, EPOLL_CTL_ADD, p.ours.fd, &event) == -1 && errno == EEXIST);
+  CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+  CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == -1 && errno == ENOENT);
+  CHECK(epoll_ctl(set, EPOLL_CTL_MOD, p.ours.fd, &event) == -1 && errno == ENOENT);
+  put_and_arrive(p, 1, 1, 0);
+  no_event(set);
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 9);
+  CHECK(one_event(set, 9) == EPOLLIN);
+  close(set);
+  drain(p, 1, 1, 0);
+  close_pair(p);
+}
+
+static void edge(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLET, 5);
+  no_edge(set, p.ours);
+  uint64_t at = 0;
+  for (int i = 0; i < 12; ++i) {
+    put_and_arrive(p, 100, 1, at);
+    CHECK(one_event(set, 5) == EPOLLIN);
+    no_edge(set, p.ours);
+    /* New bytes while old ones are unread are told. */
+    put_and_arrive(p, 100, 1, at + 100);
+    CHECK(one_event(set, 5) == EPOLLIN);
+    no_edge(set, p.ours);
+    end_take(p.ours, 50, 1, at);
+    no_edge(set, p.ours);
+    /* A change of the registration tells what is there. */
+    ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLET, 5);
+    CHECK(one_event(set, 5) == EPOLLIN);
+    no_edge(set, p.ours);
+    drain(p, 150, 1, at + 50);
+    no_edge(set, p.ours);
+    at += 200;
+  }
+  close(set);
+  close_pair(p);
+}
+
+static void edge_in_and_out(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, 5);
+  CHECK(one_event(set, 5) == EPOLLOUT);
+  no_edge(set, p.ours);
+  put_and_arrive(p, 10, 1, 0);
+  await_edges(set, 5, EPOLLIN);
+  drain(p, 10, 1, 0);
+  const uint64_t sent = fill_up(p.ours);
+  struct epoll_event ignored;
+  while (epoll_wait(set, &ignored, 1, 100) != 0) {
+  }
+  end_take(p.theirs, sent, 9, 0);
+  await_edges(set, 5, EPOLLOUT);
+  end_put(p.ours, 10, 3, 0);
+  end_take(p.theirs, 10, 3, 0);
+  CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
+  await_edges(set, 5, EPOLLIN | EPOLLRDHUP);
+  char byte;
+  CHECK(end_recv(p.ours, &byte, 1, MSG_DONTWAIT) == 0);
+  close(set);
+  close_pair(p);
+}
+
+static void oneshot(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 5);
+  for (uint64_t i = 0; i < 8; ++i) {
+    put_and_arrive(p, 10, 1, i * 30);
+    CHECK(one_event(set, 4 + (i == 0)) == EPOLLIN);
+    no_event(set);
+    put_and_arrive(p, 10, 1, i * 30 + 10);
+    no_event(set);
+    ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 6);
+    CHECK(one_event(set, 6) == EPOLLIN);
+    drain(p, 20, 1, i * 30);
+    put_and_arrive(p, 10, 1, i * 30 + 20);
+    no_event(set);
+    drain(p, 10, 1, i * 30 + 20);
+    ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 4);
+    no_event(set);
+  }
+  close(set);
+  close_pair(p);
+}
+
+static void out_after_full(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLOUT, 5);
+  await_bits(set, 5, EPOLLOUT);
+  for (int round = 0; round < 3; ++round) {
+    const uint64_t sent = fill_up(p.ours);
+    no_event(set);
+    end_take(p.theirs, sent, 9, 0);
+    await_bits(set, 5, EPOLLOUT);
+    end_put(p.ours, 1000, 3, 0);
+    end_take(p.theirs, 1000, 3, 0);
+  }
+  close(set);
+  close_pair(p);
+}
+
+static void endings(struct pair p) {
+  const int set = new_set();
+  char byte;
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLRDHUP, 5);
+  put_and_arrive(p, 100, 1, 0);
+  CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
+  await_bits(set, 5, EPOLLIN | EPOLLRDHUP);
+  end_take(p.ours, 100, 1, 0);
+  await_bits(set, 5, EPOLLIN | EPOLLRDHUP);
+  CHECK(end_recv(p.ours, &byte, 1, 0) == 0);
+  await_bits(set, 5, EPOLLIN | EPOLLRDHUP);
+  CHECK(end_shutdown(p.ours, SHUT_WR) == 0);
+  await_bits(set, 5, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, 0, 5);
+  CHECK(one_event(set, 5) == EPOLLHUP);
+  CHECK(end_close(p.ours) == 0);
+  no_event(set);
+  CHECK(end_close(p.theirs) == 0);
+  close(set);
+}
+
+/* Closed while in the set, and the number taken again. */
+static void closed_inside(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 5);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(one_event(set, 5) == EPOLLIN);
+  const int number = p.ours.fd;
+  CHECK(end_close(p.ours) == 0);
+  no_event(set);
+  CHECK(end_close(p.theirs) == 0);
+  struct pair next = make_pair(SELF, V4);
+  if (next.ours.fd != number && next.theirs.fd != number) {
+    CHECK(dup2(next.ours.fd, number) == number);
+    CHECK(close(next.ours.fd) == 0);
+    next.ours.fd = number;
+  }
+  if (next.theirs.fd == number) next = (struct pair){next.theirs, next.ours};
+  ctl(set, EPOLL_CTL_ADD, number, EPOLLIN, 6);
+  warm_up(next);
+  put_and_arrive(next, 10, 1, 0);
+  CHECK(one_event(set, 6) == EPOLLIN);
+  struct epoll_event event = {0};
+  CHECK(epoll_ctl(set, EPOLL_CTL_ADD, 12345, &event) == -1 && errno == EBADF);
+  close_pair(next);
+  close(set);
+}
+
+/* Registered before it is connected, as clients do. */
+static void before_connect(struct pair p) {
+  close_pair(p);
+  struct sockaddr_storage at;
+  socklen_t size;
+  const int listener = listen_at(V4, &at, &size);
+  const int set = new_set();
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  ctl(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLET, 5);
+  ctl(set, EPOLL_CTL_ADD, listener, EPOLLIN, 6);
+  struct epoll_event events[4];
+  while (epoll_wait(set, events, 4, 0) > 0) {
+  }
+  const int answer = connect(fd, (struct sockaddr*)&at, size);
+  CHECK(answer == 0 || errno == EINPROGRESS);
+  int other = -1;
+  int is_writable = 0;
+  while (other < 0 || !is_writable) {
+    const int n = epoll_wait(set, events, 4, 5000);
+    CHECK(n > 0);
+    for (int i = 0; i < n; ++i) {
+      if (events[i].data.u64 == 6) {
+        other = accept(listener, NULL, NULL);
+      } else {
+        CHECK(events[i].data.u64 == 5);
+        is_writable |= (events[i].events & EPOLLOUT) != 0;
+      }
+    }
+  }
+  CHECK(other >= 0);
+  struct pair q = {{NULL, fd}, {NULL, other}};
+  set_nonblocking(fd, 0);
+  warm_up(q);
+  while (epoll_wait(set, events, 4, 0) > 0) {
+  }
+  put_and_arrive(q, 10, 1, 0);
+  await_edges(set, 5, EPOLLIN);
+  drain(q, 10, 1, 0);
+  close_pair(q);
+  close(listener);
+  close(set);
+}
+
+/* A set in a set, a set in poll. */
+static void nested(struct pair p) {
+  const int inner = new_set();
+  const int outer = new_set();
+  ctl(inner, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 5);
+  ctl(outer, EPOLL_CTL_ADD, inner, EPOLLIN, 6);
+  no_event(outer);
+  for (int i = 0; i < 20; ++i) {
+    put_and_arrive(p, 10, 1, 0);
+    CHECK(one_event(outer, 6) == EPOLLIN);
+    CHECK(one_event(inner, 5) == EPOLLIN);
+    drain(p, 10, 1, 0);
+    no_event(outer);
+  }
+  close(outer);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(poll_one(inner, POLLIN, 5000) == POLLIN);
+  drain(p, 10, 1, 0);
+  CHECK(poll_one(inner, POLLIN, 20) == 0);
+  close(inner);
+  close_pair(p);
+}
+
+static void exclusive(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLEXCLUSIVE, 5);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(one_event(set, 5) == EPOLLIN);
+  drain(p, 10, 1, 0);
+  no_event(set);
+  struct epoll_event event = {.events = EPOLLIN};
+  CHECK(epoll_ctl(set, EPOLL_CTL_MOD, p.ours.fd, &event) == -1 && errno == EINVAL);
+  close(set);
+  close_pair(p);
+}
+
+/* One socket in two sets, and under two numbers in one. */
+static void twice(struct pair p) {
+  const int a = new_set();
+  const int b = new_set();
+  const int copy = dup(p.ours.fd);
+  CHECK(copy >= 0);
+  ctl(a, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 1);
+  ctl(b, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 2);
+  ctl(b, EPOLL_CTL_ADD, copy, EPOLLIN, 3);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(one_event(a, 1) == EPOLLIN);
+  struct epoll_event events[4];
+  const uint64_t until = now_ms() + 5000;
+  int n = 0;
+  while ((n = epoll_wait(b, events, 4, 5000)) != 2) CHECK(now_ms() < until);
+  CHECK(events[0].data.u64 + events[1].data.u64 == 5);
+  /* One event at a time: each has its turn. */
+  int seen = 0;
+  for (int i = 0; i < 6; ++i) {
+    CHECK(epoll_wait(b, events, 1, 5000) == 1);
+    seen |= 1 << events[0].data.u64;
+  }
+  CHECK(seen == (1 << 2 | 1 << 3));
+  drain(p, 10, 1, 0);
+  no_event(a);
+  no_event(b);
+  CHECK(close(copy) == 0);
+  close(a);
+  close(b);
+  close_pair(p);
+}
+
+/* Many connections, few places for events: nobody starves. */
+static void fair(struct pair p) {
+  enum { COUNT = 50 };
+  close_pair(p);
+  const int set = new_set();
+  struct pair many[COUNT];
+  for (int i = 0; i < COUNT; ++i) {
+    many[i] = make_pair(SELF, V4);
+    warm_up(many[i]);
+    ctl(set, EPOLL_CTL_ADD, many[i].ours.fd, EPOLLIN, (uint64_t)i);
+  }
+  for (int i = 0; i < COUNT; ++i) end_put(many[i].theirs, 5, 1, 0);
+  int seen[COUNT] = {0};
+  int left = COUNT;
+  const uint64_t until = now_ms() + 5000;
+  while (left > 0) {
+    struct epoll_event events[3];
+    const int n = epoll_wait(set, events, 3, 5000);
+    CHECK(n > 0 && now_ms() < until);
+    for (int i = 0; i < n; ++i) left -= seen[events[i].data.u64]++ == 0;
+  }
+  for (int i = 0; i < COUNT; ++i) close_pair(many[i]);
+  no_event(set);
+  close(set);
+}
+
+/* ---- threads and processes -------------------------------------------------- */
+
+struct team {
+  int set;
+  struct pair* pairs;
+  atomic_int left;
+  atomic_ullong bytes;
+};
+
+static void* work(void* argument) {
+  struct team* const t = argument;
+  static _Thread_local char bytes[3000];
+  while (atomic_load(&t->left) > 0) {
+    struct epoll_event event;
+    const int n = epoll_wait(t->set, &event, 1, 10);
+    CHECK(n >= 0);
+    if (n == 0) continue;
+    const int fd = t->pairs[event.data.u64].ours.fd;
+    for (;;) {
+      const ssize_t got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+      if (got > 0) {
+        atomic_fetch_add(&t->bytes, (unsigned long long)got);
+        continue;
+      }
+      if (got == 0) {
+        ctl(t->set, EPOLL_CTL_DEL, fd, 0, 0);
+        atomic_fetch_sub(&t->left, 1);
+      } else {
+        CHECK(errno == EAGAIN);
+        ctl(t->set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, event.data.u64);
+      }
+      break;
+    }
+  }
+  return NULL;
+}
+
+/* Two threads wait on one set; each connection is served by one at a time. */
+static void two_threads(struct pair p) {
+  enum { COUNT = 16, SIZE = 300000 };
+  static struct pair pairs[COUNT];
+  close_pair(p);
+  struct team t = {.set = new_set(), .pairs = pairs};
+  atomic_store(&t.left, COUNT);
+  for (int i = 0; i < COUNT; ++i) {
+    pairs[i] = make_pair(AS_CLIENT, V4);
+    if (i % 4 != 0) warm_up(pairs[i]);
+    ctl(t.set, EPOLL_CTL_ADD, pairs[i].ours.fd, EPOLLIN | EPOLLONESHOT, (uint64_t)i);
+  }
+  pthread_t threads[2];
+  for (int i = 0; i < 2; ++i) CHECK(pthread_create(&threads[i], NULL, work, &t) == 0);
+  for (uint64_t at = 0; at < SIZE; at += SIZE / 10) {
+    for (int i = 0; i < COUNT; ++i) end_put(pairs[i].theirs, SIZE / 10, 1, at);
+  }
+  for (int i = 0; i < COUNT; ++i) CHECK(end_shutdown(pairs[i].theirs, SHUT_WR) == 0);
+  for (int i = 0; i < 2; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+  CHECK(t.bytes == (unsigned long long)COUNT * SIZE);
+  for (int i = 0; i < COUNT; ++i) close_pair(pairs[i]);
+  close(t.set);
+}
+
+/* One thread waits, another one changes the set. */
+static void* wait_forever(void* argument) {
+  struct epoll_event event;
+  CHECK(epoll_wait(*(int*)argument, &event, 1, 10000) == 1);
+  CHECK(event.data.u64 == 77);
+  return NULL;
+}
+static void added_while_waiting(struct pair p) {
+  int set = new_set();
+  const struct pair idle = make_pair(SELF, V4);
+  warm_up(idle);
+  ctl(set, EPOLL_CTL_ADD, idle.ours.fd, EPOLLIN, 1);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, wait_forever, &set) == 0);
+  pause_ms(20); /* let it sleep; right in any case */
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 77);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(pthread_join(thread, NULL) == 0);
+  drain(p, 10, 1, 0);
+  close_pair(idle);
+  close(set);
+  close_pair(p);
+}
+
+/* A set made before fork, with a connection made before fork: parent and child
+ * wait on it, and one of them gets the byte. */
+static void over_fork(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 5);
+  int told[2];
+  CHECK(pipe(told) == 0);
+  for (int round = 0; round < 4; ++round) {
+    fflush(NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      /* The child takes the first bytes, */
+      CHECK(one_event(set, 5) == EPOLLIN);
+      char bytes[10];
+      CHECK(recv(p.ours.fd, bytes, 10, 0) == 10);
+      verify(bytes, 10, 1, 0);
+      CHECK(write(told[1], "x", 1) == 1);
+      if (round % 2) exit(0);
+      _exit(0);
+    }
+    put_and_arrive(p, 10, 1, 0);
+    char byte;
+    CHECK(read(told[0], &byte, 1) == 1);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    /* and the parent all others. */
+    no_event(set);
+    put_and_arrive(p, 10, 2, 0);
+    CHECK(one_event(set, 5) == EPOLLIN);
+    drain(p, 10, 2, 0);
+  }
+  close(told[0]);
+  close(told[1]);
+  close(set);
+  close_pair(p);
+}
+
+/* A child adds connections of its own to a set that its parent also has. */
+static void child_adds(struct pair p) {
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 5);
+  fflush(NULL);
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    struct pair mine = make_pair(SELF, V4);
+    warm_up(mine);
+    ctl(set, EPOLL_CTL_ADD, mine.ours.fd, EPOLLIN, 6);
+    end_put(mine.theirs, 10, 1, 0);
+    CHECK(one_event(set, 6) == EPOLLIN);
+    end_take(mine.ours, 10, 1, 0);
+    CHECK(epoll_ctl(set, EPOLL_CTL_DEL, mine.ours.fd, NULL) == 0);
+    close_pair(mine);
+    _exit(0);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  no_event(set);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(one_event(set, 5) == EPOLLIN);
+  drain(p, 10, 1, 0);
+  close(set);
+  close_pair(p);
+}
+
+int main(int count, char** arguments) {
+  if (count > 1 && strcmp(arguments[1], "shared") == 0) {
+    run_with("two threads", SELF, two_threads);
+    run_each("added while waiting", added_while_waiting);
+    run_each("over fork", over_fork);
+    run_each("child adds", child_adds);
+    return 0;
+  }
+  run_each("level", level);
+  run_each("edge", edge);
+  run_each("edge in and out", edge_in_and_out);
+  run_each("oneshot", oneshot);
+  run_each("out after full", out_after_full);
+  run_each("endings", endings);
+  run_each("closed inside", closed_inside);
+  run_with("before connect", SELF, before_connect);
+  run_each("nested", nested);
+  run_each("exclusive", exclusive);
+  run_each("twice", twice);
+  run_with("fair", SELF, fair);
+  return 0;
+}
