@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <tools/snapshot.hpp>
+
+#include <tools/guarded.hpp>
+
+#include <devices/rendezvous.hpp>
+#include <smcd/home.hpp>
+
+#include <arpa/inet.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+
+namespace tools {
+namespace {
+
+// The bytes of a T that another process may be writing.
+template <class T>
+class raw_copy {
+ public:
+  void take(const T& from) noexcept { std::memcpy(bytes_.data(), &from, sizeof(T)); }
+  [[nodiscard]] const T& get() const noexcept { return *reinterpret_cast<const T*>(bytes_.data()); }
+
+ private:
+  alignas(T) std::array<std::byte, sizeof(T)> bytes_;
+};
+
+// A bool may hold any byte here, and must not be read as one.
+bool is_set(const bool& flag) noexcept {
+  unsigned char byte = 0;
+  std::memcpy(&byte, &flag, 1);
+  return byte != 0;
+}
+
+std::string printable(std::string_view text) {
+  std::string clean(text.substr(0, text.find('\0')));
+  std::replace_if(
+      clean.begin(), clean.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return clean;
+}
+
+traffic read_direction(const smcd::direction& from) noexcept {
+  traffic read;
+  read.on = from.on.load(std::memory_order_relaxed);
+  read.is_shut = is_set(from.is_shut);
+  read.dmb_bytes = from.dmb_bytes;
+  // Torn between two updates, or a lie: never below zero.
+  read.tcp_bytes = from.offset - std::min(from.offset, from.dmb_bytes);
+  return read;
+}
+
+connection_entry read_end(const smcd::end_state& from, const process_entry& owner) {
+  connection_entry read;
+  read.owner = owner;
+  read.local = from.local;
+  read.remote = from.remote;
+  read.stage = from.stage.load(std::memory_order_relaxed);
+  read.role = from.role;
+  read.local_reason = from.local_reason;
+  read.peer_reason = from.peer_reason;
+  read.sending = read_direction(from.sending);
+  read.receiving = read_direction(from.receiving);
+  read.peer = from.peer;
+  read.token = from.dmb_token;
+  read.peer_token = from.peer_token;
+  read.link_id = from.link_id;
+  return read;
+}
+
+// Something that is no file would make open() wait or do worse.
+bool is_file(const char* path) noexcept {
+  struct stat status {};
+  return ::lstat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+// False if the home vanished or cannot be read: then the device is not shown.
+bool read_home(const dibs::fabric& in, const dibs::gid& id, process_entry& owner,
+               std::vector<connection_entry>& to) {
+  dibs::result<smcd::home_reader> home = dibs::make_error_code(dibs::errc::fabric_unusable);
+  decltype(smcd::home_header::command) command{};
+  std::size_t count = 0;
+  const bool is_there = read_guarded([&]() noexcept {
+    home = smcd::home_reader::open(in, id);
+    if (!home) return;
+    owner.pid = home->head().pid;
+    owner.uid = home->head().uid;
+    command = home->head().command;
+    home->for_each_end([&](const smcd::end_state&) noexcept { ++count; });
+  });
+  if (!is_there || !home) return false;
+  owner.device = id;
+  owner.command = printable({command.data(), command.size()});
+
+  std::vector<raw_copy<smcd::end_state>> ends(count);
+  std::size_t copied = 0;
+  // Cut short by a file that shrank: what was copied is shown.
+  static_cast<void>(read_guarded([&]() noexcept {
+    home->for_each_end([&](const smcd::end_state& end) noexcept {
+      if (copied < ends.size()) ends[copied++].take(end);
+    });
+  }));
+  ends.resize(copied);
+  for (const auto& end : ends) to.push_back(read_end(end.get(), owner));
+  return true;
+}
+
+// The other end of a connection that both have in this fabric is the one that
+// owns the DMB we write.
+void find_peers(std::vector<connection_entry>& connections) {
+  std::map<std::pair<dibs::gid, std::uint64_t>, const connection_entry*> by_dmb;
+  for (const connection_entry& entry : connections) {
+    if (entry.token != 0) by_dmb[{entry.owner.device, entry.token}] = &entry;
+  }
+  for (connection_entry& entry : connections) {
+    if (entry.peer_token == 0) continue;
+    const auto found = by_dmb.find({entry.peer, entry.peer_token});
+    if (found != by_dmb.end()) entry.peer_is_shut = found->second->sending.is_shut;
+  }
+}
+
+void read_listeners(const dibs::fabric& in, const std::map<dibs::gid, process_entry>& owners,
+                    std::vector<listener_entry>& to) {
+  if (!is_file(in.rendezvous_path().data())) return;
+  dibs::result<dibs::rendezvous> meeting = dibs::make_error_code(dibs::errc::fabric_unusable);
+  static_cast<void>(
+      read_guarded([&]() noexcept { meeting = dibs::rendezvous::open_read_only(in); }));
+  if (!meeting) {
+    throw std::runtime_error("'" + std::string(in.rendezvous_path().data()) +
+                             "': " + meeting.error().message());
+  }
+  std::vector<raw_copy<dibs::listener_entry>> entries(dibs::rendezvous::listener_count);
+  std::size_t copied = 0;
+  static_cast<void>(read_guarded([&]() noexcept {
+    meeting->for_each_listener([&](const dibs::listener_entry& entry) noexcept {
+      if (copied < entries.size()) entries[copied++].take(entry);
+    });
+  }));
+  for (std::size_t i = 0; i < copied; ++i) {
+    const auto owner = owners.find(entries[i].get().device);
+    if (owner != owners.end()) to.push_back({owner->second, entries[i].get().address});
+  }
+}
+
+}  // namespace
+
+snapshot take_snapshot(const dibs::fabric& in) {
+  std::vector<dibs::gid> devices;
+  // Not in the visitor, which must not throw.
+  devices.reserve(dibs::rendezvous::device_count);
+  in.for_each_device([&](const dibs::gid& id) noexcept {
+    if (devices.size() < devices.capacity()) devices.push_back(id);
+  });
+
+  snapshot taken;
+  std::map<dibs::gid, process_entry> owners;
+  for (const dibs::gid& id : devices) {
+    process_entry owner;
+    if (is_file(in.home_path(id).data()) && in.is_alive(id) &&
+        read_home(in, id, owner, taken.connections)) {
+      owners[id] = owner;
+    }
+  }
+  find_peers(taken.connections);
+  read_listeners(in, owners, taken.listeners);
+
+  std::sort(taken.connections.begin(), taken.connections.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.owner.pid, a.owner.device, a.local, a.remote) <
+           std::tie(b.owner.pid, b.owner.device, b.local, b.remote);
+  });
+  std::sort(taken.listeners.begin(), taken.listeners.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.owner.pid, a.owner.device, a.local) <
+           std::tie(b.owner.pid, b.owner.device, b.local);
+  });
+  return taken;
+}
+
+// ---- in words --------------------------------------------------------------
+
+std::string_view state_name(const connection_entry& entry) noexcept {
+  switch (entry.stage) {
+    case smcd::end_stage::candidate:
+    case smcd::end_stage::joined:
+    case smcd::end_stage::handshake: return "INIT";
+    case smcd::end_stage::plain:
+    case smcd::end_stage::declined:
+    case smcd::end_stage::established: break;
+    default: return "UNKNOWN";
+  }
+  if (entry.sending.is_shut) return entry.peer_is_shut ? "PEERCLOSEWAIT2" : "PEERCLOSEWAIT1";
+  return entry.peer_is_shut ? "APPCLOSEWAIT1" : "ACTIVE";
+}
+
+std::string_view stage_name(smcd::end_stage stage) noexcept {
+  switch (stage) {
+    case smcd::end_stage::plain: return "plain";
+    case smcd::end_stage::candidate: return "candidate";
+    case smcd::end_stage::joined: return "joined";
+    case smcd::end_stage::handshake: return "handshake";
+    case smcd::end_stage::declined: return "declined";
+    case smcd::end_stage::established: return "established";
+  }
+  return "unknown";
+}
+
+std::string_view lane_name(smcd::lane lane) noexcept {
+  switch (lane) {
+    case smcd::lane::tcp: return "tcp";
+    case smcd::lane::dmb: return "dmb";
+  }
+  return "unknown";
+}
+
+std::string host_text(const dibs::inet_address& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const bool is_v4 = address.is_v4();
+  ::inet_ntop(is_v4 ? AF_INET : AF_INET6, address.bytes.data() + (is_v4 ? 12 : 0), text.data(),
+              text.size());
+  return text.data();
+}
+
+std::string to_text(const dibs::inet_address& address) {
+  const std::string host = host_text(address);
+  return (address.is_v4() ? host : "[" + host + "]") + ":" + std::to_string(address.port);
+}
+
+}  // namespace tools
