@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command `dibsock-bench`. Goes through the plan again and again, so that
+// whatever else the machine does meets all transports alike.
+#include <driver/child.hpp>
+#include <driver/plan.hpp>
+#include <driver/report.hpp>
+#include <driver/run.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+namespace bench {
+namespace {
+
+// Is `name` wanted? An empty list wants all.
+bool is_wanted(const std::vector<std::string>& list, std::string_view name, bool may_abbreviate) {
+  return list.empty() || std::any_of(list.begin(), list.end(), [&](const std::string& one) {
+           return name == one || (may_abbreviate && name.starts_with(one));
+         });
+}
+
+// All series to measure; a remark for each transport that must be left out.
+void lay_out(report& to, const runner& with) {
+  std::vector<const transport*> able;
+  for (const transport& who : transports) {
+    if (!is_wanted(to.how.transports, who.name, false)) continue;
+    const std::string obstacle = with.obstacle(who);
+    if (obstacle.empty()) {
+      able.push_back(&who);
+    } else {
+      to.remarks.push_back("without " + std::string(who.name) + ": " + obstacle);
+    }
+  }
+  for (const question& what : questions) {
+    if (!is_wanted(to.how.questions, what.name, true)) continue;
+    if (what.where == placement::apart && !to.where.second_cpu) {
+      to.remarks.push_back("without " + std::string(what.name) + ": there is but one CPU");
+      continue;
+    }
+    for (const transport* who : able) {
+      if (answers(*who, what)) to.found.all.push_back({&what, who, {}, {}});
+    }
+  }
+}
+
+void measure_all(report& to, const runner& with) {
+  const bool is_watched = ::isatty(STDERR_FILENO) != 0;
+  for (unsigned round = 0; round < to.how.repeats; ++round) {
+    for (series& one : to.found.all) {
+      if (is_watched) {
+        std::cerr << "\r\033[K" << round + 1 << '/' << to.how.repeats << ' ' << one.what->name
+                  << ' ' << one.who->name << std::flush;
+      }
+      figures found;
+      try {
+        found = with.measure(*one.who, *one.what);
+      } catch (const std::runtime_error& failure) {
+        if (is_stopping()) throw;
+        one.failure = failure.what();
+      }
+      one.rounds.push_back(found);
+    }
+  }
+  if (is_watched) std::cerr << "\r\033[K";
+}
+
+int run(int count, char** values) {
+  const auto wanted = parse_options(count, values);
+  if (!wanted) return 0;
+  report made;
+  made.how = *wanted;
+  made.where = look_at_machine();
+  const runner with(made.how, made.where);
+  lay_out(made, with);
+  if (made.found.all.empty()) throw usage_error("nothing is left to be measured");
+  const neighbours others;
+  measure_all(made, with);
+  made.others = others.share();
+  made.how.is_json ? print_json(std::cout, made) : print_tables(std::cout, made);
+  return alarms(made.found).empty() ? 0 : 2;
+}
+
+}  // namespace
+}  // namespace bench
+
+int main(int count, char** values) {
+  bench::stop_on_signals();
+  try {
+    const int status = bench::run(count, values);
+    return std::cout.flush() ? status : 1;
+  } catch (const std::exception& failure) {
+    std::cerr << "dibsock-bench: " << failure.what() << '\n';
+    return 1;
+  }
+}

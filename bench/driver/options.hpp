@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The command line.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+class usage_error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct options {
+  unsigned repeats = 5;         // of the whole plan
+  std::uint64_t time_ms = 300;  // of one measurement
+  std::uint64_t warm_up_ms = 100;
+  std::uint64_t rounds = 0;  // most of one measurement; 0: no limit
+  bool is_json = false;
+  std::vector<std::string> questions;   // names, or the beginning of names; none: all
+  std::vector<std::string> transports;  // names; none: all
+  std::filesystem::path preload;        // the shim
+};
+
+// Nothing: help was asked for and printed. Throws usage_error.
+[[nodiscard]] std::optional<options> parse_options(int count, char** values);
+
+}  // namespace bench
