@@ -4,7 +4,6 @@
 #include <devices/ticks.hpp>
 
 #include <linux/futex.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,6 +71,18 @@ void shared_lock::wake() noexcept {
   const int saved = errno;
   ::syscall(SYS_futex, &owner_, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   errno = saved;
+}
+
+shielded_guard::shielded_guard(shared_lock& lock) noexcept : lock_(lock) {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before_);
+  static_cast<void>(lock_.acquire());
+}
+
+shielded_guard::~shielded_guard() {
+  lock_.release(shared_lock::hold::outer);
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 }  // namespace dibs

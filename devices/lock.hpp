@@ -3,6 +3,8 @@
 // A lock for shared memory that a signal handler may meet while its own thread
 // holds it. It then is told so instead of waiting for itself.
 
+#include <signal.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -70,6 +72,20 @@ class lock_guard {
  private:
   shared_lock& lock_;
   shared_lock::hold how_;
+};
+
+// For a lock that connections share. Signals wait while it is held: no handler
+// meets it, and none leaves it held by a jump.
+class shielded_guard {
+ public:
+  explicit shielded_guard(shared_lock&) noexcept;
+  shielded_guard(const shielded_guard&) = delete;
+  shielded_guard& operator=(const shielded_guard&) = delete;
+  ~shielded_guard();
+
+ private:
+  shared_lock& lock_;
+  sigset_t before_;
 };
 
 }  // namespace dibs

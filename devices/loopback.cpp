@@ -66,8 +66,7 @@ void loopback::drop_dead_peers() noexcept {
 }
 
 result<dmb> loopback::register_dmb(const gid& writer, std::uint32_t size) noexcept {
-  const lock_guard guard(lock_);
-  if (guard.is_nested()) return make_error_code(errc::fabric_unusable);
+  const shielded_guard guard(lock_);
   if (registered_ >= max_dmbs()) return make_error_code(errc::no_dmb_left);
   peer* with = find_or_add(writer);
   if (with == nullptr) return system_error(ENOMEM);
@@ -82,16 +81,15 @@ result<dmb> loopback::register_dmb(const gid& writer, std::uint32_t size) noexce
 }
 
 void loopback::unregister_dmb(const gid& writer, dmb_token token) noexcept {
-  const lock_guard guard(lock_);
-  peer* with = guard.is_nested() ? nullptr : find(writer);
+  const shielded_guard guard(lock_);
+  peer* with = find(writer);
   if (with == nullptr || !with->inbound.is_open()) return;
   with->inbound.unregister_dmb(token);
   if (registered_ > 0) --registered_;
 }
 
 result<dmb> loopback::attach_dmb(const gid& owner, dmb_token token) noexcept {
-  const lock_guard guard(lock_);
-  if (guard.is_nested()) return make_error_code(errc::fabric_unusable);
+  const shielded_guard guard(lock_);
   peer* with = find_or_add(owner);
   if (with == nullptr) return system_error(ENOMEM);
   // To ourselves: the one mapping that we have, as the owner.
@@ -106,8 +104,8 @@ result<dmb> loopback::attach_dmb(const gid& owner, dmb_token token) noexcept {
 }
 
 void loopback::detach_dmb(const gid& owner, dmb_token token) noexcept {
-  const lock_guard guard(lock_);
-  peer* with = guard.is_nested() ? nullptr : find(owner);
+  const shielded_guard guard(lock_);
+  peer* with = find(owner);
   if (with == nullptr) return;
   segment& from = owner == id_ ? with->inbound : with->outbound;
   if (!from.is_open()) return;
@@ -117,8 +115,8 @@ void loopback::detach_dmb(const gid& owner, dmb_token token) noexcept {
 
 error_code loopback::move_data(const gid& owner, dmb_token token, std::uint32_t offset,
                                std::span<const std::byte> data) noexcept {
-  const lock_guard guard(lock_);
-  peer* with = guard.is_nested() ? nullptr : find(owner);
+  const shielded_guard guard(lock_);
+  peer* with = find(owner);
   if (with == nullptr) return make_error_code(errc::unknown_gid);
   segment& from = owner == id_ ? with->inbound : with->outbound;
   if (!from.is_open()) return make_error_code(errc::unknown_token);

@@ -5,19 +5,27 @@
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
 
+#include <sched.h>
+
 #include <array>
+#include <bit>
 #include <new>
 
 namespace smcd {
 namespace {
 
-// A candidate that asked so often without an answer stays on TCP.
-constexpr std::uint32_t server_tries = 16;
-constexpr std::uint32_t client_tries = 65536;  // one load each, and a server may be slow
+// A client that asked so often without an answer stays on TCP: one load each,
+// and a server may be slow.
+constexpr std::uint32_t client_tries = 65536;
+
+// A server looks for its client's record at every call at first, then each time
+// the calls have grown by an eighth, and at last no more.
+constexpr std::uint32_t server_calls = 1 << 20;
 
 // How long close() waits for CLC bytes that were announced just now. Rare: the
-// peer must have begun a message in the very moment of the close.
-constexpr std::uint64_t close_patience = 1000 * dibs::ticks_per_us;
+// peer must have been stopped between the announcement and the send.
+constexpr std::uint64_t close_patience = 20'000 * dibs::ticks_per_us;
+constexpr int close_spins = 1000;  // then the CPU is left to others
 
 // Requires that so many bytes are there. False if the connection broke.
 bool receive_whole(tcp_lane& tcp, std::span<std::byte> to) noexcept {
@@ -48,26 +56,23 @@ void connection::open(stack& on, handshake_role role, const socket_name& name, b
   end_->is_native = is_native;
   end_->holders.store(1, std::memory_order_relaxed);
   end_->netns = name.netns;
-  end_->socket_cookie = name.socket_cookie;
   end_->local = name.local;
   end_->remote = name.remote;
+  end_->listener.store(std::bit_cast<std::uint64_t>(name.listener), std::memory_order_relaxed);
   end_->self = on.self().gid;
   end_->dmb_code = size_code_for(on.settings().buffer_size);
   end_->local_reason = reason;
-  if (may_switch && role == handshake_role::client) {
-    record_ = on.meeting().publish({name.netns, name.local, name.remote}, on.self().gid,
-                                   name.socket_cookie, home_->index_of(end_));
-    if (record_.at == nullptr) {
-      end_->local_reason = decline_code::no_smcd_v2_device;
-      may_switch = false;
-    }
-  }
+  if (!may_switch) stop_expecting();
   end_->stage.store(may_switch ? end_stage::candidate : end_stage::plain,
                     std::memory_order_release);
 }
 
-bool connection::enter_early() noexcept {
-  if (!is_tcp_only() || is_due()) return false;
+bool connection::enter_early(tcp_lane& tcp) noexcept {
+  if (!is_tcp_only()) return false;
+  if (is_due()) {
+    advance(tcp);
+    if (!is_tcp_only()) return false;
+  }
   early_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
@@ -135,41 +140,77 @@ void connection::settle() noexcept {
 }
 
 void connection::look_for_peer(tcp_lane& tcp) noexcept {
+  if (!is_due()) return;
   if (end_->role == handshake_role::client) {
-    if (record_.is_joined()) {
-      const dibs::lock_guard guard(end_->receiving.lock);
-      end_->record_index = stack_->meeting().index_of(record_.at);
-      end_->stage.store(end_stage::joined, std::memory_order_release);
-    } else if (++end_->tries > client_tries) {
+    look_for_server(tcp);
+  } else {
+    look_for_client(tcp);
+  }
+}
+
+void connection::look_for_server(tcp_lane& tcp) noexcept {
+  if (record_.at == nullptr && !publish_record(tcp)) {
+    return fall_back(decline_code::no_smcd_v2_device, decline_code::none);
+  }
+  if (record_.is_joined()) {
+    const dibs::lock_guard guard(end_->receiving.lock);
+    end_->record_index = stack_->meeting().index_of(record_.at);
+    end_->stage.store(end_stage::joined, std::memory_order_release);
+  } else if (++end_->tries > client_tries) {
+    fall_back(decline_code::peer_no_smc, decline_code::none);
+  }
+}
+
+bool connection::publish_record(tcp_lane& tcp) noexcept {
+  // A child of fork goes on as itself.
+  end_->self = stack_->self().gid;
+  end_->socket_cookie = tcp.cookie();
+  record_ = stack_->meeting().publish({end_->netns, end_->local, end_->remote}, end_->self,
+                                      end_->socket_cookie, home_->index_of(end_));
+  stop_expecting();
+  return record_.at != nullptr;
+}
+
+// Client: the listener need not expect a record of this connection any more.
+void connection::stop_expecting() noexcept {
+  if (end_->role != handshake_role::client) return;
+  stack_->meeting().stop_expecting(
+      std::bit_cast<dibs::listener_ref>(end_->listener.exchange(0, std::memory_order_relaxed)));
+}
+
+void connection::look_for_client(tcp_lane& tcp) noexcept {
+  const std::uint32_t calls = end_->calls.load(std::memory_order_relaxed);
+  if (calls < end_->look_at) return;
+  end_->look_at = calls + calls / 8 + 1;
+  // In this order: a client's record comes before it is no longer expected.
+  const bool may_come = stack_->meeting().expects(
+      std::bit_cast<dibs::listener_ref>(end_->listener.load(std::memory_order_relaxed)));
+  const dibs::record_ref found = stack_->meeting().find({end_->netns, end_->remote, end_->local});
+  if (found.at == nullptr) {
+    if (!may_come || calls > server_calls) {
       fall_back(decline_code::peer_no_smc, decline_code::none);
     }
     return;
   }
-  if (!is_due()) return;
-  const dibs::record_ref found = stack_->meeting().find({end_->netns, end_->remote, end_->local});
-  if (found.at != nullptr) {
-    // Joining permits CLC bytes, which nobody may read who does not know of us.
-    if (!saw_everything(tcp)) {
-      return fall_back(decline_code::option_unsupported, decline_code::none);
-    }
-    // Under the lock: whoever reads the TCP lane from now on knows of marks.
-    const dibs::lock_guard guard(end_->receiving.lock);
-    if (!guard.is_nested() && stack_->meeting().join(found, stack_->self().gid, end_->socket_cookie,
-                                                     home_->index_of(end_))) {
-      record_ = found;
-      end_->self = stack_->self().gid;
-      end_->record_index = stack_->meeting().index_of(found.at);
-      end_->stage.store(end_stage::joined, std::memory_order_release);
-    }
-  } else if (++end_->tries > server_tries) {
-    fall_back(decline_code::peer_no_smc, decline_code::none);
+  // Joining permits CLC bytes, which nobody may read who does not know of us.
+  if (!saw_everything(tcp)) {
+    return fall_back(decline_code::option_unsupported, decline_code::none);
+  }
+  end_->self = stack_->self().gid;
+  end_->socket_cookie = tcp.cookie();
+  // Under the lock: whoever reads the TCP lane from now on knows of marks.
+  const dibs::lock_guard guard(end_->receiving.lock);
+  if (stack_->meeting().join(found, end_->self, end_->socket_cookie, home_->index_of(end_))) {
+    record_ = found;
+    end_->record_index = stack_->meeting().index_of(found.at);
+    end_->stage.store(end_stage::joined, std::memory_order_release);
   }
 }
 
 // Is it worth to leave TCP? Short connections never pay for a handshake.
 bool connection::is_due() const noexcept {
   const config& settings = stack_->settings();
-  return end_->is_native || end_->calls.load(std::memory_order_relaxed) >= settings.switch_calls ||
+  return end_->calls.load(std::memory_order_relaxed) >= settings.switch_calls ||
          end_->sending.offset + end_->receiving.offset >= settings.switch_bytes;
 }
 
@@ -377,6 +418,7 @@ void connection::fall_back(decline_code local, decline_code peer) noexcept {
   drop_memory();
   const dibs::lock_guard guard(end_->receiving.lock);
   if (stage() == end_stage::candidate) {
+    stop_expecting();
     stack_->meeting().release(record_, true);
     record_ = {};
     end_->stage.store(end_stage::plain, std::memory_order_release);
@@ -467,6 +509,7 @@ connection::close_way connection::flag_end() noexcept {
 
 connection::close_way connection::say_goodbye() noexcept {
   const bool is_last = end_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  if (is_last) stop_expecting();
   return is_last && is_established() ? flag_end() : close_way::orderly;
 }
 
@@ -484,9 +527,10 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
       // [marks] A message that was announced before the peer saw the refusal
       // is on its way.
       const std::uint64_t deadline = dibs::ticks() + close_patience;
-      while (bytes_before_mark() == 0 && !discard_clc(tcp) && !tcp.has_hung_up() &&
-             dibs::ticks() < deadline) {
-        dibs::relax();
+      for (int spins = 0; bytes_before_mark() == 0 && !discard_clc(tcp) && !tcp.has_hung_up() &&
+                          dibs::ticks() < deadline;
+           ++spins) {
+        spins < close_spins ? dibs::relax() : static_cast<void>(::sched_yield());
       }
       // The client may be further than we are.
       if (inbound_.control.load(std::memory_order_relaxed) != nullptr && ring_used() != 0) {
@@ -497,6 +541,7 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
     }
   }
   drop_memory();
+  stop_expecting();
   stack_->meeting().release(record_, is_client);
   record_ = {};
   home_->release(end_);

@@ -25,10 +25,10 @@ namespace smcd {
 
 // Which connection this is, from the socket itself.
 struct socket_name {
-  std::uint64_t netns = 0;          // SO_NETNS_COOKIE
-  std::uint64_t socket_cookie = 0;  // SO_COOKIE
+  std::uint64_t netns = 0;  // SO_NETNS_COOKIE
   dibs::inet_address local;
   dibs::inet_address remote;
+  dibs::listener_ref listener;  // client: that expects it; server: that accepted it
 };
 
 class connection {
@@ -39,7 +39,8 @@ class connection {
 
   // A new connection end. Without room for its state it is not tracked, and
   // is_open() stays false. `reason` is why a connection that is plain from the
-  // start is so. A client publishes its record here.
+  // start is so. From here on it is our business to tell the listener of a client
+  // that it need not expect a record any more, unless this failed.
   void open(stack&, handshake_role, const socket_name&, bool may_switch, decline_code reason,
             bool is_native) noexcept;
   [[nodiscard]] bool is_open() const noexcept { return end_ != nullptr; }
@@ -51,11 +52,11 @@ class connection {
                                               std::uint64_t now) noexcept;
   [[nodiscard]] result<std::size_t> write_some(tcp_lane&, buffers, std::uint64_t now) noexcept;
 
-  // A connection that is young does not switch yet. Then a driver may use the
-  // socket's own calls, also blocking ones, as long as nobody else can use the
-  // connection meanwhile: true lets it in, and leave_early() says what came of
-  // it. In between the connection stays as it is.
-  [[nodiscard]] bool enter_early() noexcept;
+  // Before the handshake a driver may use the socket's own calls, also blocking
+  // ones, as long as nobody else can use the connection meanwhile: true lets it
+  // in, and leave_early() says what came of it. In between the connection stays
+  // as it is.
+  [[nodiscard]] bool enter_early(tcp_lane&) noexcept;
   void leave_early(std::size_t received, std::size_t sent) noexcept;
   // No CLC byte can be on the TCP lane now: what the kernel says of it is true.
   [[nodiscard]] bool is_tcp_only() const noexcept {
@@ -182,6 +183,10 @@ class connection {
 
   // Handshake; `talk_lock` is held.
   void look_for_peer(tcp_lane&) noexcept;
+  void look_for_server(tcp_lane&) noexcept;
+  void look_for_client(tcp_lane&) noexcept;
+  [[nodiscard]] bool publish_record(tcp_lane&) noexcept;
+  void stop_expecting() noexcept;
   void begin_talk(tcp_lane&) noexcept;
   [[nodiscard]] bool send_clc(tcp_lane&) noexcept;
   [[nodiscard]] bool receive_clc(tcp_lane&) noexcept;

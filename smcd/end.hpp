@@ -55,7 +55,10 @@ struct end_state {
   bool is_clc_marked;     // the mark of the message in `talk` is published
   bool peer_is_done;      // the peer has sent its last CLC message
   std::uint8_t dmb_code;  // size code of our DMB
-  std::uint32_t tries;    // candidate: looked for the other end so often
+  std::uint32_t tries;    // candidate, client: looked for the other end so often
+  std::uint32_t look_at;  // candidate, server: look for the other end at this call
+  // The listener. Client: it expects our record, until this is taken away.
+  std::atomic<std::uint64_t> listener;
   std::uint64_t netns;
   std::uint64_t socket_cookie;
   dibs::inet_address local;

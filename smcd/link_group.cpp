@@ -18,7 +18,7 @@ link_groups::entry& link_groups::add(const dibs::gid& peer, std::uint32_t link_i
 }
 
 link_groups::entry link_groups::find_or_add(const dibs::gid& peer) noexcept {
-  const dibs::lock_guard guard(lock_);
+  const dibs::shielded_guard guard(lock_);
   if (const entry* known = find(peer)) return *known;
   counter_ += 256;
   entry made = add(peer, counter_);
@@ -27,7 +27,7 @@ link_groups::entry link_groups::find_or_add(const dibs::gid& peer) noexcept {
 }
 
 void link_groups::adopt(const dibs::gid& peer, std::uint32_t link_id) noexcept {
-  const dibs::lock_guard guard(lock_);
+  const dibs::shielded_guard guard(lock_);
   if (entry* known = find(peer)) {
     known->link_id = link_id;
   } else {

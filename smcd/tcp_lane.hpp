@@ -26,6 +26,8 @@ class tcp_lane {
   // All bytes ever, as the kernel counts them: written by this end, read by
   // this end. Lets us see I/O that went past us. False if it cannot tell.
   [[nodiscard]] virtual bool counters(std::uint64_t& written, std::uint64_t& read) noexcept = 0;
+  // SO_COOKIE of the socket; 0 if it cannot tell.
+  [[nodiscard]] virtual std::uint64_t cookie() noexcept { return 0; }
   // Asked once, before the handshake. False for a socket with options whose
   // effect would be lost on DMBs; and the receive buffer that the program set
   // by SO_RCVBUF, in bytes, 0 if it left that to us.

@@ -60,7 +60,7 @@ class epoll_set {
   // streams stay on TCP.
   void pin_to_tcp() noexcept;
 
-  epoll_set* next_free = nullptr;
+  std::atomic<epoll_set*> next_free{nullptr};
 
  private:
   int collect(epoll_event* to, int count) noexcept;

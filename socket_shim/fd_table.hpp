@@ -22,12 +22,13 @@ struct endpoint {
   // an epoll set already.
   enum class kind_of : std::uint8_t { free, stream, listener, epoll, in_kernel_set };
 
-  kind_of kind = kind_of::free;
+  std::atomic<kind_of> kind{kind_of::free};
   std::atomic<std::uint32_t> descriptors{0};
-  // Calls that are inside, and whether the last descriptor is closed: then the
-  // last call out finishes the endpoint.
+  // Calls that are inside, and what became of the endpoint: once its last
+  // descriptor is closed, the last call out finishes it.
   std::atomic<std::uint32_t> pins{0};
   static constexpr std::uint32_t is_closing = 0x80000000;
+  static constexpr std::uint32_t is_finished = 0x40000000;
 
   // stream
   smcd::connection link;
@@ -50,7 +51,7 @@ struct endpoint {
   // epoll
   epoll_set* set = nullptr;
 
-  endpoint* next_free = nullptr;
+  std::atomic<endpoint*> next_free{nullptr};
   endpoint* next_live = nullptr;  // list of all ever made, for fork
 };
 

@@ -162,7 +162,9 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) noex
 }  // namespace
 
 ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
-  if (is_alone() && from.link.enter_early()) {
+  const int saved = errno;
+  if (tcp_socket tcp(fd); is_alone() && from.link.enter_early(tcp)) {
+    errno = saved;
     msghdr message = message_of(to);
     const ssize_t got = to.size() == 1 ? real.recv(fd, to[0].iov_base, to[0].iov_len, flags)
                                        : real.recvmsg(fd, &message, flags);
@@ -170,7 +172,6 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
                           0);
     return got;
   }
-  const int saved = errno;
   ssize_t got = 0;
   if ((flags & MSG_TRUNC) != 0) {
     // TCP takes this as: throw the bytes away.
@@ -185,7 +186,9 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
 }
 
 ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
-  if (is_alone() && to.link.enter_early()) {
+  const int saved = errno;
+  if (tcp_socket tcp(fd); is_alone() && to.link.enter_early(tcp)) {
+    errno = saved;
     const msghdr message = message_of(from);
     const ssize_t sent =
         from.size() == 1
@@ -194,7 +197,6 @@ ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
     to.link.leave_early(0, sent > 0 ? static_cast<std::size_t>(sent) : 0);
     return sent;
   }
-  const int saved = errno;
   const ssize_t sent = transmit_bytes(to, fd, from, flags);
   if (sent >= 0) errno = saved;
   return sent;

@@ -70,7 +70,6 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
     errno = saved;
     return answer;
   }
-  // The kernel's registration tells of TCP only.
   const bool is_in_set = known != nullptr && known->kind == endpoint::kind_of::in_kernel_set;
   const int before = errno;
   smcd::stack* stack = is_inet && is_tcp(fd) ? self.stack() : nullptr;
@@ -80,20 +79,22 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
   }
   name.remote = reached(name.remote);
   name.netns = netns_of(fd);
-  dibs::listener_entry* listener = stack->meeting().find_listener(name.netns, name.remote);
-  // The server looks for a record as long as somebody is between these two.
-  if (listener != nullptr) listener->connecting.fetch_add(1, std::memory_order_seq_cst);
+  // What the kernel's set tells of is TCP only.
+  if (!is_in_set) name.listener = stack->meeting().expect(name.netns, name.remote);
   errno = before;
   const int answer = real.connect(fd, to, size);
   const int code = errno;
-  if ((answer == 0 || code == EINPROGRESS || code == EINTR) && local_address(fd, name.local)) {
-    const bool may_switch = listener != nullptr && !is_in_set && !name.local.is_link_local();
-    if (may_switch) name.socket_cookie = cookie_of(fd);
-    if (endpoint* made = make_stream(smcd::handshake_role::client, name, may_switch)) {
-      self.put(fd, made);
-    }
+  const bool is_under_way = answer == 0 || code == EINPROGRESS || code == EINTR;
+  endpoint* made = nullptr;
+  if (is_under_way && local_address(fd, name.local)) {
+    made = make_stream(smcd::handshake_role::client, name,
+                       name.listener && !name.local.is_link_local());
   }
-  if (listener != nullptr) listener->connecting.fetch_sub(1, std::memory_order_seq_cst);
+  if (made != nullptr) {
+    self.put(fd, made);
+  } else {
+    stack->meeting().stop_expecting(name.listener);
+  }
   errno = code;
   return answer;
 }
@@ -130,11 +131,12 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) noex
   name.local = known->address;
   if (dibs::from_sockaddr(generic, address_size, name.remote) &&
       (!known->address.is_any() || local_address(accepted, name.local))) {
+    name.listener = stack->meeting().ref_of(known->listener);
+    // In this order: a client's record comes before it is no longer expected.
     const bool may_switch =
-        known->listener != nullptr && !name.local.is_link_local() &&
-        (known->listener->connecting.load(std::memory_order_seq_cst) > 0 ||
+        !name.local.is_link_local() &&
+        (stack->meeting().expects(name.listener) ||
          stack->meeting().find({name.netns, name.remote, name.local}).at != nullptr);
-    if (may_switch) name.socket_cookie = cookie_of(accepted);
     if (endpoint* made = make_stream(smcd::handshake_role::server, name, may_switch)) {
       made->modes.store((flags & SOCK_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking,
                         std::memory_order_relaxed);

@@ -96,7 +96,8 @@ endpoint* process::make(endpoint::kind_of kind) noexcept {
     } while (!live_.compare_exchange_weak(first, made, std::memory_order_release));
   }
   made->descriptors.store(0, std::memory_order_relaxed);
-  made->pins.store(0, std::memory_order_relaxed);
+  // Only the flags: a late call may be about to find that it is not meant.
+  made->pins.fetch_and(~(endpoint::is_closing | endpoint::is_finished), std::memory_order_acq_rel);
   made->is_orphan.store(false, std::memory_order_relaxed);
   made->modes.store(endpoint::unknown, std::memory_order_relaxed);
   made->receive_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
@@ -140,18 +141,24 @@ void process::discard(endpoint* unused) noexcept {
 
 void process::close_endpoint(endpoint& known, int fd) noexcept {
   if (known.kind == endpoint::kind_of::stream) leave_sets(known);
-  if (known.pins.fetch_or(endpoint::is_closing, std::memory_order_seq_cst) == 0) {
-    finish(known, fd);
-  } else {
-    // A thread sleeps in a call on it. It wakes up and finds fd closed.
-    known.link.wake_waiters();
+  known.pins.fetch_add(1, std::memory_order_seq_cst);
+  constexpr std::uint32_t flags = endpoint::is_closing | endpoint::is_finished;
+  const std::uint32_t pins = known.pins.fetch_or(endpoint::is_closing, std::memory_order_seq_cst);
+  // A thread that sleeps in a call on it wakes up and finds fd closed.
+  if ((pins & ~flags) > 1 && known.link.is_open()) known.link.wake_waiters();
+  if (known.pins.fetch_sub(1, std::memory_order_acq_rel) == (endpoint::is_closing | 1)) {
+    finish_last(known, fd);
   }
 }
 
-void process::unpin(endpoint& known) noexcept { finish(known, -1); }
+void process::finish_last(endpoint& known, int fd) noexcept {
+  std::uint32_t nobody = endpoint::is_closing;
+  if (known.pins.compare_exchange_strong(nobody, endpoint::is_closing | endpoint::is_finished,
+                                         std::memory_order_acq_rel)) {
+    finish(known, fd);
+  }
+}
 
-// Nothing of an endpoint is in use any more. `fd` is -1 when the number may
-// stand for another socket by now.
 void process::finish(endpoint& known, int fd) noexcept {
   const int saved = errno;
   switch (known.kind) {
@@ -262,7 +269,8 @@ void process::after_fork_in_child() noexcept {
   // The parent's stack stays where it is, for inherited connections. New ones,
   // and those that did not switch yet, belong to a stack of our own.
   for_each_stream([](endpoint& at) noexcept {
-    at.pins.store(0, std::memory_order_relaxed);  // of threads that are not here
+    // Those of threads that are not here.
+    at.pins.fetch_and(endpoint::is_closing | endpoint::is_finished, std::memory_order_relaxed);
     at.is_orphan.store(!at.link.is_established(), std::memory_order_relaxed);
   });
   stack_.store(nullptr, std::memory_order_release);

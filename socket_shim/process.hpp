@@ -39,7 +39,9 @@ class process {
   // our business. It stays what it is while the result lives, also when
   // another thread closes fd meanwhile.
   [[nodiscard]] pinned find_live(int fd) noexcept;
-  void unpin(endpoint&) noexcept;
+  // Finishes an endpoint that is closing, unless somebody is inside or did so.
+  // `fd` is -1 when the number may stand for another socket by now.
+  void finish_last(endpoint&, int fd) noexcept;
 
   // The stack, opened at first use. Null if there is none to be had: then
   // everything stays on TCP.
@@ -111,11 +113,17 @@ extern constinit process self;
 inline pinned process::find_live(int fd) noexcept {
   for (;;) {
     endpoint* found = table_.find(fd);
-    if (found == nullptr || found->kind != endpoint::kind_of::stream) [[likely]]
+    if (found == nullptr ||
+        found->kind.load(std::memory_order_relaxed) != endpoint::kind_of::stream) [[likely]]
       return {};
-    const std::uint32_t pins = found->pins.fetch_add(1, std::memory_order_seq_cst);
+    found->pins.fetch_add(1, std::memory_order_seq_cst);
+    // It may have been closed meanwhile, and even be another one by now. What
+    // the table still shows while it is pinned, stays.
     pinned held(*found);
-    if ((pins & endpoint::is_closing) != 0 || table_.find(fd) != found) continue;
+    if (table_.find(fd) != found ||
+        found->kind.load(std::memory_order_relaxed) != endpoint::kind_of::stream) {
+      continue;
+    }
     if (found->link.is_plain()) return {};
     if (found->is_orphan.load(std::memory_order_relaxed)) [[unlikely]]
       adopt_orphan(*found);
@@ -126,7 +134,7 @@ inline pinned process::find_live(int fd) noexcept {
 inline pinned::~pinned() {
   if (held_ != nullptr && held_->pins.fetch_sub(1, std::memory_order_acq_rel) ==
                               (endpoint::is_closing | 1)) [[unlikely]] {
-    self.unpin(*held_);
+    self.finish_last(*held_, -1);
   }
 }
 

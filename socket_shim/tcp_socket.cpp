@@ -61,6 +61,11 @@ bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept 
   return true;
 }
 
+std::uint64_t tcp_socket::cookie() noexcept {
+  std::uint64_t cookie = 0;
+  return option(fd_, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+}
+
 // Sockets whose owner set rules for the network, or wants to hear from it:
 // bytes that leave TCP would leave those rules too.
 bool tcp_socket::may_leave_tcp() noexcept {
@@ -100,11 +105,6 @@ bool local_address(int fd, dibs::inet_address& to) noexcept {
 std::uint64_t netns_of(int fd) noexcept {
   std::uint64_t cookie = 0;
   return option(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie) ? cookie : 0;
-}
-
-std::uint64_t cookie_of(int fd) noexcept {
-  std::uint64_t cookie = 0;
-  return option(fd, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
 }
 
 }  // namespace shim

@@ -18,6 +18,7 @@ class tcp_socket final : public smcd::tcp_lane {
   [[nodiscard]] std::size_t unread() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;
+  [[nodiscard]] std::uint64_t cookie() noexcept override;
   [[nodiscard]] bool may_leave_tcp() noexcept override;
   [[nodiscard]] std::uint32_t wanted_buffer() noexcept override;
 
@@ -31,6 +32,5 @@ class tcp_socket final : public smcd::tcp_lane {
 // What the kernel knows of a socket. False or 0 if it does not say.
 [[nodiscard]] bool local_address(int fd, dibs::inet_address& to) noexcept;
 [[nodiscard]] std::uint64_t netns_of(int fd) noexcept;
-[[nodiscard]] std::uint64_t cookie_of(int fd) noexcept;
 
 }  // namespace shim

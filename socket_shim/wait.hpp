@@ -42,7 +42,7 @@ class sleeper {
   [[nodiscard]] dibs::event_queue& queue() noexcept { return queue_; }
   [[nodiscard]] dibs::spin_budget& spin() noexcept { return spin_; }
 
-  sleeper* next_free = nullptr;
+  std::atomic<sleeper*> next_free{nullptr};
   sleeper* next_live = nullptr;
 
  private:

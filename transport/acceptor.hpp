@@ -186,13 +186,10 @@ class basic_acceptor : public detail::acceptor_face<Executor> {
     if (!this->is_open()) return code = detail::bad_descriptor();
     if (peer.is_open()) return code = boost::asio::error::already_open;
     auto made = std::make_shared<detail::stream>(peer.get_executor());
-    auto& kernel = this->held()->kernel;
-    if (from != nullptr) {
-      kernel.accept(made->kernel, *from, code);
-    } else {
-      kernel.accept(made->kernel, code);
-    }
-    if (!code) code = this->held()->begin(*made);
+    endpoint_type address;
+    endpoint_type& peer_address = from != nullptr ? *from : address;
+    this->held()->kernel.accept(made->kernel, peer_address, code);
+    if (!code) code = this->held()->begin(*made, peer_address);
     if (!code) peer.adopt(std::move(made));
     return code;
   }

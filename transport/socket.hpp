@@ -111,8 +111,8 @@ class basic_socket : public detail::kernel_face<Executor> {
   error_code connect(const endpoint_type& to, error_code& code) {
     if (!this->is_open() && this->open(to.protocol(), code)) return code;
     detail::stream& made = *this->held();
-    detail::connecting peer(made, to);
-    if (!made.kernel.connect(to, code)) code = peer.begin(made);
+    detail::connecting peer(detail::this_stack(), made.kernel.native_handle(), detail::key_of(to));
+    if (!made.kernel.connect(to, code)) code = made.begin(peer);
     return code;
   }
 

@@ -50,12 +50,14 @@ void go_to(two_ends& ends, step wanted, std::size_t unread = 0) {
   connection& server = ends.server.connection;
   REQUIRE(ends.client.stage() == end_stage::candidate);
   if (wanted == step::candidate) return;
-  // The server reads and joins; the client knows of it from its next call on.
+  // Both calls make it due; the server joins what the client published, and the
+  // client knows of it from its next call on.
   std::vector<std::byte> bytes(1 + unread);
   REQUIRE(ends.client.tcp.send(bytes).has_value());
   REQUIRE(ends.server.tcp.receive(std::span(bytes).first(1)).has_value());
   const_cast<smcd::end_state&>(client.state()).sending.offset = 1 + unread;
   const_cast<smcd::end_state&>(server.state()).receiving.offset = 1;
+  client.advance(ends.client.tcp);
   server.advance(ends.server.tcp);
   REQUIRE(ends.server.stage() == end_stage::joined);
   if (wanted == step::joined) return;

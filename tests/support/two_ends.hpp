@@ -210,12 +210,18 @@ class two_ends {
     const dibs::inet_address here = dibs::v4_address(0x7F000001, mine);
     client.meeting = &stacks_.of_client().meeting();
     server.meeting = &stacks_.of_server().meeting();
-    client.connection.open(stacks_.of_client(), smcd::handshake_role::client,
-                           {1, std::uint64_t{mine} * 2, here, there}, how.client_may_switch,
-                           smcd::decline_code::none, false);
+    auto* listener = server.meeting->find_listener(1, there);
+    if (listener == nullptr) {
+      listener = server.meeting->publish_listener(1, there, stacks_.of_server().self().gid);
+    }
+    client.connection.open(
+        stacks_.of_client(), smcd::handshake_role::client,
+        {1, here, there,
+         how.client_may_switch ? client.meeting->expect(1, there) : dibs::listener_ref{}},
+        how.client_may_switch, smcd::decline_code::none, false);
     server.connection.open(stacks_.of_server(), smcd::handshake_role::server,
-                           {1, std::uint64_t{mine} * 2 + 1, there, here}, how.server_may_switch,
-                           smcd::decline_code::none, false);
+                           {1, there, here, server.meeting->ref_of(listener)},
+                           how.server_may_switch, smcd::decline_code::none, false);
     require(client.connection.is_open() && server.connection.is_open(), "there is room for ends");
   }
 

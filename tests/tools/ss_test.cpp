@@ -78,6 +78,9 @@ struct scene {
 
   support::two_ends& add(const support::ends_options& how = {}) {
     ends.push_back(std::make_unique<support::two_ends>(stacks, how));
+    // Of the connections alone.
+    dibs::rendezvous& meeting = stacks.of_server().meeting();
+    meeting.withdraw_listener(meeting.find_listener(1, dibs::v4_address(0x7F000001, 80)));
     say.names.emplace_back("127.0.0.1:" + port_of(ends.back()->client.connection.state().local),
                            "client:" + std::to_string(ends.size()));
     say.names.emplace_back("\"peer_port\":" + port_of(ends.back()->client.connection.state().local),
@@ -257,6 +260,7 @@ TEST_CASE("ss: listeners, of the living only") {
   static_cast<void>(at.add());
   dibs::rendezvous& meeting = at.stacks.of_server().meeting();
   const dibs::gid server = at.stacks.of_server().self().gid;
+  meeting.withdraw_listener(meeting.find_listener(1, dibs::v4_address(0x7F000001, 80)));
   REQUIRE(meeting.publish_listener(1, dibs::v4_address(0, 80), server) != nullptr);
   dibs::inet_address v6;
   v6.bytes[15] = 1;

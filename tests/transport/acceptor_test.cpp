@@ -214,7 +214,7 @@ TEST_CASE("acceptor: plain and capable clients on one port, mixed") {
     capable.connect(from.local_endpoint());
     dibsock::socket first(from.accept());
     dibsock::socket second(from.accept());
-    for (int round = 0; round < 4; ++round) {
+    for (int round = 0; round < 12; ++round) {
       std::array<char, 5> to{};
       asio::write(plain, asio::buffer("plain", 5));
       asio::write(capable, asio::buffer("smc-d", 5));

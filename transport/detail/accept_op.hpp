@@ -44,15 +44,15 @@ class acceptance {
     return code;
   }
 
-  // `accepted` holds a connection of ours.
-  [[nodiscard]] boost::system::error_code begin(stream& accepted) {
-    smcd::socket_name name;
-    bool may_meet = false;
-    if (name_of(accepted.kernel.native_handle(), name)) {
+  // `accepted` holds a connection of ours, from `peer`.
+  [[nodiscard]] boost::system::error_code begin(stream& accepted,
+                                                const boost::asio::ip::tcp::endpoint& peer) {
+    introduction of;
+    {
       const std::lock_guard lock(mutex_);
-      may_meet = listener_.may_meet(name);
+      of = listener_.introduce(accepted.kernel.native_handle(), key_of(peer));
     }
-    return accepted.begin(this_stack(), smcd::handshake_role::server, may_meet);
+    return accepted.begin(std::move(of));
   }
 
  private:
@@ -83,18 +83,16 @@ class accept_op {
       return boost::asio::post(executor, boost::asio::append(std::move(self), failure));
     }
     stream_ = std::make_shared<stream>(target_.get_executor());
+    address_ = std::make_unique<boost::asio::ip::tcp::endpoint>();
     acceptance& from = *from_;
     stream& to = *stream_;
-    if (peer_ != nullptr) {
-      from.kernel.async_accept(to.kernel, *peer_, std::move(self));
-    } else {
-      from.kernel.async_accept(to.kernel, std::move(self));
-    }
+    boost::asio::ip::tcp::endpoint& peer = peer_ != nullptr ? *peer_ : *address_;
+    from.kernel.async_accept(to.kernel, peer, std::move(self));
   }
 
   template <class Self>
   void operator()(Self& self, boost::system::error_code code) {
-    if (!code) code = from_->begin(*stream_);
+    if (!code) code = from_->begin(*stream_, peer_ != nullptr ? *peer_ : *address_);
     from_.reset();
     Target target(std::move(target_));
     target.complete(self, code, code ? nullptr : std::move(stream_));
@@ -103,7 +101,8 @@ class accept_op {
  private:
   std::shared_ptr<acceptance> from_;
   Target target_;
-  boost::asio::ip::tcp::endpoint* peer_;
+  boost::asio::ip::tcp::endpoint* peer_;  // of the caller, or null
+  std::unique_ptr<boost::asio::ip::tcp::endpoint> address_;
   std::shared_ptr<stream> stream_;
 };
 

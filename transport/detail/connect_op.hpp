@@ -17,27 +17,6 @@
 
 namespace dibsock::detail {
 
-// From before connect() until the connection has begun.
-class connecting {
- public:
-  connecting(stream& from, const boost::asio::ip::tcp::endpoint& to)
-      : stack_(this_stack()), mark_(stack_, from.kernel.native_handle(), key_of(to)) {}
-
-  [[nodiscard]] boost::system::error_code begin(stream& on) {
-    return on.begin(std::move(stack_), smcd::handshake_role::client, mark_.has_listener());
-  }
-
- private:
-  static dibs::inet_address key_of(const boost::asio::ip::tcp::endpoint& of) noexcept {
-    dibs::inet_address key;
-    static_cast<void>(dibs::from_sockaddr(of.data(), static_cast<socklen_t>(of.size()), key));
-    return key;
-  }
-
-  std::shared_ptr<smcd::stack> stack_;
-  connecting_mark mark_;
-};
-
 // For async_compose.
 class connect_op {
  public:
@@ -54,7 +33,8 @@ class connect_op {
       const boost::system::error_code failure = failure_;
       return boost::asio::post(executor, boost::asio::append(std::move(self), failure));
     }
-    connecting_ = std::make_unique<connecting>(*stream_, to_);
+    connecting_ =
+        std::make_unique<connecting>(this_stack(), stream_->kernel.native_handle(), key_of(to_));
     stream& on = *stream_;
     const boost::asio::ip::tcp::endpoint to = to_;
     on.kernel.async_connect(to, std::move(self));
@@ -62,7 +42,7 @@ class connect_op {
 
   template <class Self>
   void operator()(Self& self, boost::system::error_code code) {
-    if (!code) code = connecting_->begin(*stream_);
+    if (!code) code = stream_->begin(*connecting_);
     connecting_.reset();
     stream_.reset();
     self.complete(code);

@@ -31,15 +31,6 @@ msghdr message_of(smcd::buffers list) noexcept {
   return message;
 }
 
-using name_call = int (*)(int, sockaddr*, socklen_t*) noexcept;
-
-bool address_of(int fd, name_call ask, dibs::inet_address& to) noexcept {
-  sockaddr_storage address{};
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  socklen_t size = sizeof address;
-  return ask(fd, generic, &size) == 0 && dibs::from_sockaddr(generic, size, to);
-}
-
 }  // namespace
 
 smcd::result<std::size_t> kernel_lane::receive(std::span<std::byte> to) noexcept {
@@ -54,14 +45,14 @@ smcd::result<std::size_t> kernel_lane::send(std::span<const std::byte> from) noe
   return answer(::send(fd_, from.data(), from.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
-smcd::result<std::size_t> kernel_lane::receive(smcd::buffers to) noexcept {
+smcd::result<std::size_t> kernel_lane::receive(smcd::buffers to, bool may_wait) noexcept {
   msghdr message = message_of(to);
-  return answer(::recvmsg(fd_, &message, MSG_DONTWAIT));
+  return answer(::recvmsg(fd_, &message, may_wait ? 0 : MSG_DONTWAIT));
 }
 
-smcd::result<std::size_t> kernel_lane::send(smcd::buffers from) noexcept {
+smcd::result<std::size_t> kernel_lane::send(smcd::buffers from, bool may_wait) noexcept {
   const msghdr message = message_of(from);
-  return answer(::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+  return answer(::sendmsg(fd_, &message, MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT)));
 }
 
 std::size_t kernel_lane::unread() noexcept {
@@ -94,6 +85,11 @@ bool kernel_lane::counters(std::uint64_t& written, std::uint64_t& read) noexcept
   return false;
 }
 
+std::uint64_t kernel_lane::cookie() noexcept {
+  std::uint64_t cookie = 0;
+  return option(fd_, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+}
+
 bool kernel_lane::may_leave_tcp() noexcept {
   // Marks and devices stand for rules of the network, which bytes in memory
   // would not obey.
@@ -124,14 +120,11 @@ bool netns_of(int fd, std::uint64_t& to) noexcept {
   return option(fd, SOL_SOCKET, SO_NETNS_COOKIE, to);
 }
 
-bool name_of(int fd, smcd::socket_name& to) noexcept {
-  return local_address_of(fd, to.local) && address_of(fd, ::getpeername, to.remote) &&
-         netns_of(fd, to.netns) && option(fd, SOL_SOCKET, SO_COOKIE, to.socket_cookie) &&
-         !to.local.is_link_local();
-}
-
 bool local_address_of(int fd, dibs::inet_address& to) noexcept {
-  return address_of(fd, ::getsockname, to);
+  sockaddr_storage address{};
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  return ::getsockname(fd, generic, &size) == 0 && dibs::from_sockaddr(generic, size, to);
 }
 
 }  // namespace dibsock::detail

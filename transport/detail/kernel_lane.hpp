@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The TCP lane over a kernel socket. No call blocks or raises SIGPIPE,
-// whatever mode the socket is in.
+// The TCP lane over a kernel socket. No call raises SIGPIPE, and none blocks
+// unless it is told that it may.
 
 #include <smcd/connection.hpp>
 #include <smcd/tcp_lane.hpp>
@@ -19,12 +19,14 @@ class kernel_lane final : public smcd::tcp_lane {
   [[nodiscard]] std::size_t unread() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;
+  [[nodiscard]] std::uint64_t cookie() noexcept override;
   [[nodiscard]] bool may_leave_tcp() noexcept override;
   [[nodiscard]] std::uint32_t wanted_buffer() noexcept override;
 
-  // All buffers at once, for a connection that stays on TCP.
-  [[nodiscard]] smcd::result<std::size_t> receive(smcd::buffers to) noexcept;
-  [[nodiscard]] smcd::result<std::size_t> send(smcd::buffers from) noexcept;
+  // All buffers at once, for a connection that is on TCP alone. `may_wait`: as
+  // the socket's mode says.
+  [[nodiscard]] smcd::result<std::size_t> receive(smcd::buffers to, bool may_wait) noexcept;
+  [[nodiscard]] smcd::result<std::size_t> send(smcd::buffers from, bool may_wait) noexcept;
 
   // What poll(2) says of the socket now.
   [[nodiscard]] bool is_ready(short events) noexcept;
@@ -39,10 +41,6 @@ class kernel_lane final : public smcd::tcp_lane {
 
 // SO_NETNS_COOKIE; false where the kernel has none.
 [[nodiscard]] bool netns_of(int fd, std::uint64_t& to) noexcept;
-
-// Addresses and cookies of a connected socket. False if it can have no place
-// in the rendezvous.
-[[nodiscard]] bool name_of(int fd, smcd::socket_name& to) noexcept;
 
 // Where a socket is bound to.
 [[nodiscard]] bool local_address_of(int fd, dibs::inet_address& to) noexcept;

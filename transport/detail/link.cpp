@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <sys/single_threaded.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -30,22 +31,19 @@ std::uint64_t longest_spin() noexcept {
 
 // ---- the life --------------------------------------------------------------
 
-void link::open(int fd, std::shared_ptr<smcd::stack> stack, smcd::handshake_role role,
-                bool may_switch) noexcept {
+void link::open(int fd, introduction of) noexcept {
   lane_ = kernel_lane(fd);
   owner_ = this_process();
-  stack_ = std::move(stack);
+  stack_ = std::move(of.stack);
   reason_ = stack_ == nullptr ? decline_code::no_smcd_device : decline_code::peer_no_smc;
-  smcd::socket_name name;
   if (stack_ == nullptr) return;
-  if (!name_of(fd, name)) {
-    reason_ = decline_code::option_unsupported;
-    may_switch = false;
-  }
-  connection_.open(*stack_, role, name, may_switch, may_switch ? decline_code::none : reason_,
-                   true);
+  connection_.open(*stack_, of.role, of.name, of.may_switch,
+                   of.may_switch ? decline_code::none : reason_, true);
   if (!has_connection()) {
     reason_ = decline_code::memory;
+    if (of.role == smcd::handshake_role::client) {
+      stack_->meeting().stop_expecting(of.name.listener);
+    }
     return;
   }
   seen_.store(connection_.state().stage.load(std::memory_order_relaxed), std::memory_order_relaxed);
@@ -90,12 +88,12 @@ void link::tell(const char* what) const noexcept {
 // ---- bytes -----------------------------------------------------------------
 
 smcd::result<std::size_t> link::read(smcd::buffers to) noexcept {
-  if (!has_lanes()) return lane_.receive(to);
+  if (!has_lanes()) return lane_.receive(to, false);
   return judge(connection_.read_some(lane_, to, false, dibs::ticks()));
 }
 
 smcd::result<std::size_t> link::write(smcd::buffers from) noexcept {
-  if (!has_lanes()) return lane_.send(from);
+  if (!has_lanes()) return lane_.send(from, false);
   return judge(connection_.write_some(lane_, from, dibs::ticks()));
 }
 
@@ -199,11 +197,33 @@ smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
   }
 }
 
+// Before the handshake the kernel does the waiting, if no other thread can use
+// the connection meanwhile.
+bool link::enter_early() noexcept {
+  return __libc_single_threaded != 0 && connection_.enter_early(lane_);
+}
+
 smcd::result<std::size_t> link::read_blocking(smcd::buffers to) noexcept {
+  smcd::result<std::size_t> got = dibs::would_block();
+  if (!has_lanes()) {
+    got = lane_.receive(to, true);
+  } else if (enter_early()) {
+    got = lane_.receive(to, true);
+    connection_.leave_early(got ? *got : 0, 0);
+  }
+  if (got || !dibs::is_would_block(got.error())) return got;
   return block(side::reading, [&]() noexcept { return read(to); });
 }
 
 smcd::result<std::size_t> link::write_blocking(smcd::buffers from) noexcept {
+  smcd::result<std::size_t> sent = dibs::would_block();
+  if (!has_lanes()) {
+    sent = lane_.send(from, true);
+  } else if (enter_early()) {
+    sent = lane_.send(from, true);
+    connection_.leave_early(0, sent ? *sent : 0);
+  }
+  if (sent || !dibs::is_would_block(sent.error())) return sent;
   return block(side::writing, [&]() noexcept { return write(from); });
 }
 

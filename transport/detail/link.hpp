@@ -26,6 +26,14 @@ struct wait_terms {
   bool wants_tick = false;  // look again soon: there is an event nobody announces
 };
 
+// A new connection: what its link has to know.
+struct introduction {
+  std::shared_ptr<smcd::stack> stack;  // null: there is no fabric
+  smcd::handshake_role role = smcd::handshake_role::client;
+  smcd::socket_name name;
+  bool may_switch = false;
+};
+
 class link {
  public:
   link() noexcept = default;
@@ -34,7 +42,7 @@ class link {
 
   // `fd` is connected, and outlives the link's use. Without `may_switch`, or
   // without a stack, the connection is plain TCP.
-  void open(int fd, std::shared_ptr<smcd::stack>, smcd::handshake_role, bool may_switch) noexcept;
+  void open(int fd, introduction) noexcept;
   [[nodiscard]] bool is_open() const noexcept { return lane_.fd() >= 0; }
   // Before the socket closes.
   void close() noexcept;
@@ -88,6 +96,7 @@ class link {
   }
 
  private:
+  [[nodiscard]] bool enter_early() noexcept;
   template <class Try>
   [[nodiscard]] smcd::result<std::size_t> block(side, Try) noexcept;
   [[nodiscard]] smcd::result<std::size_t> judge(smcd::result<std::size_t>) noexcept;

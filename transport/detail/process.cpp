@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -52,15 +53,25 @@ std::shared_ptr<smcd::stack> this_stack() noexcept {
   static process_number owner = 0;
   const std::lock_guard lock(mutex);
   if (owner != this_process()) {
-    // Locks in shared memory know threads by number, and a child's are new.
-    if (owner == 0) ::pthread_atfork(nullptr, nullptr, [] { dibs::reset_thread_number(); });
     owner = this_process();
     stack = enter_fabric();
   }
   return stack;
 }
 
-process_number this_process() noexcept { return ::getpid(); }
+process_number this_process() noexcept {
+  static std::atomic<process_number> known{0};
+  static std::once_flag once;
+  std::call_once(once, [] {
+    known = ::getpid();
+    // Locks in shared memory know threads by number, and a child's are new.
+    ::pthread_atfork(nullptr, nullptr, [] {
+      known = ::getpid();
+      dibs::reset_thread_number();
+    });
+  });
+  return known.load(std::memory_order_relaxed);
+}
 
 void log(const char* format, ...) noexcept {
   if (!settings().logs) return;

@@ -17,7 +17,7 @@ namespace dibsock::detail {
 // keeps the memory mapped.
 [[nodiscard]] std::shared_ptr<smcd::stack> this_stack() noexcept;
 
-// True in the process that called note_process() and false in its children.
+// Another one in each child of fork. Costs no system call.
 using process_number = int;
 [[nodiscard]] process_number this_process() noexcept;
 

@@ -10,6 +10,7 @@
 
 #include <devices/ticks.hpp>
 #include <transport/detail/link.hpp>
+#include <transport/detail/meeting.hpp>
 #include <transport/detail/waiting_op.hpp>
 #include <transport/detail/wake_service.hpp>
 
@@ -47,8 +48,8 @@ class stream final : public sleeper {
   kernel_socket kernel;
 
   // The kernel socket is connected. Fails if it was closed meanwhile.
-  [[nodiscard]] boost::system::error_code begin(std::shared_ptr<smcd::stack>, smcd::handshake_role,
-                                                bool may_switch);
+  [[nodiscard]] boost::system::error_code begin(introduction);
+  [[nodiscard]] boost::system::error_code begin(connecting&);
   boost::system::error_code close() noexcept;
   // Ends all operations with operation_aborted.
   boost::system::error_code cancel();
@@ -109,6 +110,7 @@ class stream final : public sleeper {
   wake_service& service_;
   link link_;
   bool is_closed_ = false;  // written under both mutexes
+  std::once_flag is_non_blocking_;
   waiting_side sides_[2];
 };
 
@@ -118,17 +120,17 @@ class stream final : public sleeper {
 
 // ---- the life --------------------------------------------------------------
 
-inline boost::system::error_code stream::begin(std::shared_ptr<smcd::stack> stack,
-                                               smcd::handshake_role role, bool may_switch) {
+inline boost::system::error_code stream::begin(introduction of) {
   const std::scoped_lock lock(at(side::reading).mutex, at(side::writing).mutex);
   if (is_closed_) return boost::asio::error::operation_aborted;
-  // From here on both sides may wait for the kernel socket without a lock: it
-  // need not change its mode any more.
-  boost::system::error_code failure;
-  kernel.native_non_blocking(true, failure);
-  if (failure) return failure;
-  link_.open(kernel.native_handle(), std::move(stack), role, may_switch);
+  link_.open(kernel.native_handle(), std::move(of));
   return {};
+}
+
+inline boost::system::error_code stream::begin(connecting& client) {
+  const boost::system::error_code failure = begin(client.introduce());
+  if (!failure) client.dismiss();
+  return failure;
 }
 
 inline boost::system::error_code stream::close() noexcept {
@@ -287,6 +289,12 @@ inline progress stream::park(waiting_op& op) {
 
 inline void stream::await_tcp(waiting_op& op) {
   namespace asio = boost::asio;
+  // Asio does this at the first wait. Both sides may wait without a lock once
+  // it is done.
+  std::call_once(is_non_blocking_, [this] {
+    boost::system::error_code ignored;
+    kernel.native_non_blocking(true, ignored);
+  });
   op.has_tcp_wait_ = true;
   // Runs where the event comes to: on_tcp() only hands the operation over.
   kernel.async_wait(
