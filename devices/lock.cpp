@@ -73,16 +73,12 @@ void shared_lock::wake() noexcept {
   errno = saved;
 }
 
-shielded_guard::shielded_guard(shared_lock& lock) noexcept : lock_(lock) {
+signal_shield::signal_shield() noexcept {
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, &before_);
-  static_cast<void>(lock_.acquire());
 }
 
-shielded_guard::~shielded_guard() {
-  lock_.release(shared_lock::hold::outer);
-  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-}
+signal_shield::~signal_shield() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 }  // namespace dibs

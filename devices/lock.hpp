@@ -34,20 +34,10 @@ class shared_lock {
   }
 
   void release(hold how) noexcept {
-    if (how == hold::nested) {
-      ++interrupted_;
-      return;
-    }
+    if (how == hold::nested) return;
     if ((owner_.exchange(0, std::memory_order_release) & waiting) != 0) [[unlikely]] {
       wake();
     }
-  }
-
-  // How often a nested holder came between. Who reads a number at the begin
-  // and another one at the end was interrupted and starts again.
-  [[nodiscard]] std::uint32_t interruptions() const noexcept {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    return interrupted_;
   }
 
  private:
@@ -57,7 +47,6 @@ class shared_lock {
   void wake() noexcept;
 
   std::atomic<std::uint32_t> owner_{0};  // thread number | waiting
-  std::uint32_t interrupted_ = 0;        // by the holder's own thread only
 };
 
 class lock_guard {
@@ -74,18 +63,27 @@ class lock_guard {
   shared_lock::hold how_;
 };
 
-// For a lock that connections share. Signals wait while it is held: no handler
-// meets it, and none leaves it held by a jump.
-class shielded_guard {
+// Signals wait while it lives: no handler of this thread comes between, and
+// none leaves by a jump.
+class signal_shield {
  public:
-  explicit shielded_guard(shared_lock&) noexcept;
-  shielded_guard(const shielded_guard&) = delete;
-  shielded_guard& operator=(const shielded_guard&) = delete;
-  ~shielded_guard();
+  signal_shield() noexcept;
+  signal_shield(const signal_shield&) = delete;
+  signal_shield& operator=(const signal_shield&) = delete;
+  ~signal_shield();
 
  private:
-  shared_lock& lock_;
   sigset_t before_;
+};
+
+// For a lock that connections share.
+class shielded_guard {
+ public:
+  explicit shielded_guard(shared_lock& lock) noexcept : guard_(lock) {}
+
+ private:
+  signal_shield quiet_;
+  lock_guard guard_;
 };
 
 }  // namespace dibs

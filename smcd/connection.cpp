@@ -79,8 +79,8 @@ bool connection::enter_early(tcp_lane& tcp) noexcept {
 
 void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
   early_.fetch_sub(1, std::memory_order_relaxed);
-  end_->receiving.offset += received;
-  end_->sending.offset += sent;
+  end_->receiving.tcp_bytes.fetch_add(received, std::memory_order_relaxed);
+  end_->sending.tcp_bytes.fetch_add(sent, std::memory_order_relaxed);
   if (received + sent > 0) count_call();
 }
 
@@ -89,6 +89,8 @@ void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
 void connection::advance(tcp_lane& tcp) noexcept {
   if (const end_stage at = stage(); at == end_stage::plain || at == end_stage::established) return;
   if (early_.load(std::memory_order_relaxed) != 0) return;
+  if (stage() == end_stage::candidate && !is_due()) return;
+  const dibs::signal_shield quiet;
   // While fork's copies are open nobody knows who will use the socket: nothing
   // new begins, and what the peer began is declined.
   const bool is_shared = end_->holders.load(std::memory_order_relaxed) > 1;
@@ -140,7 +142,6 @@ void connection::settle() noexcept {
 }
 
 void connection::look_for_peer(tcp_lane& tcp) noexcept {
-  if (!is_due()) return;
   if (end_->role == handshake_role::client) {
     look_for_server(tcp);
   } else {
@@ -211,7 +212,7 @@ void connection::look_for_client(tcp_lane& tcp) noexcept {
 bool connection::is_due() const noexcept {
   const config& settings = stack_->settings();
   return end_->calls.load(std::memory_order_relaxed) >= settings.switch_calls ||
-         end_->sending.offset + end_->receiving.offset >= settings.switch_bytes;
+         end_->sending.offset() + end_->receiving.offset() >= settings.switch_bytes;
 }
 
 // Do the kernel's counters agree with ours? If not, bytes went past us, by a
@@ -222,12 +223,10 @@ bool connection::saw_everything(tcp_lane& tcp) noexcept {
   std::uint64_t written = 0;
   std::uint64_t read = 0;
   if (sending.is_nested() || receiving.is_nested() || !tcp.counters(written, read)) return false;
-  const std::uint64_t read_by_us =
-      end_->receiving.offset - end_->receiving.dmb_bytes + end_->receiving.clc_bytes;
+  const std::uint64_t read_by_us = end_->receiving.tcp_bytes + end_->receiving.clc_bytes;
   // A CLC message that is under way must still be found where it stands.
-  if (read > read_by_us) end_->receiving.offset += read - read_by_us;
-  return read == read_by_us &&
-         written == end_->sending.offset - end_->sending.dmb_bytes + end_->sending.clc_bytes;
+  if (read > read_by_us) end_->receiving.tcp_bytes += read - read_by_us;
+  return read == read_by_us && written == end_->sending.tcp_bytes + end_->sending.clc_bytes;
 }
 
 void connection::begin_talk(tcp_lane& tcp) noexcept {
@@ -275,8 +274,9 @@ bool connection::send_clc(tcp_lane& tcp) noexcept {
     }
     std::uint32_t published = to.marks.load(std::memory_order_relaxed);
     if (!can_publish(theirs(), published)) return false;
-    publish_mark(mine(), published,
-                 {to.offset, mark_clc, static_cast<std::uint32_t>(end_->talk.get_output().size())});
+    publish_mark(
+        mine(), published,
+        {to.offset(), mark_clc, static_cast<std::uint32_t>(end_->talk.get_output().size())});
     to.marks.store(published, std::memory_order_relaxed);
     // Now the peer knows. If it refused in this moment, the message is not sent:
     // unread it would make the kernel reset a connection that is being closed.
@@ -308,7 +308,7 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
   // Count first, look after: what is counted was sent behind a mark that stands.
   const std::size_t unread = tcp.unread();
   std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  const next_mark next = look_at_mark(theirs(), taken, from.offset);
+  const next_mark next = look_at_mark(theirs(), taken, from.offset());
   if (next.what == next_mark::answer::none || next.at.kind == mark_void) {
     if (!peer_refuses()) return false;
     end_->talk.give_up(decline_code::peer_declined);
@@ -319,7 +319,7 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
     return true;
   }
   // Application bytes before it come first, and it is never read in part.
-  if (next.at.offset > from.offset || unread < next.at.length) return false;
+  if (next.at.offset > from.offset() || unread < next.at.length) return false;
   std::array<std::byte, longest_clc> message;
   if (!receive_whole(tcp, std::span(message).first(next.at.length))) {
     end_->talk.give_up(decline_code::internal_error);
@@ -358,6 +358,7 @@ void connection::offer_dmb() noexcept {
       return end_->talk.decline(decline_code::memory);
     }
     outbound_.set(attached->memory);
+    end_->sending.ring_size = outbound_.size;
   }
   // A process that talks to itself may send much before it reads, in one thread.
   if (peer == end_->self) end_->dmb_code = size_code_for(dibs::max_dmb_size);
@@ -373,6 +374,7 @@ void connection::offer_dmb() noexcept {
   end_->dmb_token = made->token.value;
   mine().token = made->token.value;
   inbound_.set(made->memory);
+  end_->receiving.ring_size = inbound_.size;
   if (is_client) {
     end_->link_id = end_->talk.link_id();
     stack_->groups().adopt(peer, end_->link_id);
@@ -395,6 +397,7 @@ void connection::establish(bool is_shared) noexcept {
     if (attached && attached->memory.size() == size_of_code(end_->talk.peer_size_code())) {
       end_->peer_token = token.value;
       outbound_.set(attached->memory);
+      end_->sending.ring_size = outbound_.size;
     } else {
       // Our direction stays on TCP, and since we could not free space in the
       // other one it has to come back.
@@ -447,7 +450,7 @@ void connection::stay_on_tcp(decline_code reason) noexcept {
   mine().flags.fetch_or(dibs::flag_wants_tcp, std::memory_order_release);
   const dibs::lock_guard sending(end_->sending.lock);
   end_->sending.is_pinned = true;
-  if (end_->sending.on == lane::dmb) static_cast<void>(switch_sending(lane::tcp));
+  if (end_->sending.on() == lane::dmb) static_cast<void>(switch_sending(lane::tcp));
 }
 
 // ---- waiting ---------------------------------------------------------------
@@ -484,9 +487,9 @@ bool connection::discard_clc(tcp_lane& tcp) noexcept {
   if (guard.is_nested()) return false;
   const std::size_t unread = tcp.unread();
   std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  const next_mark next = look_at_mark(theirs(), taken, from.offset);
+  const next_mark next = look_at_mark(theirs(), taken, from.offset());
   if (next.what != next_mark::answer::found || next.at.kind != mark_clc ||
-      next.at.offset != from.offset || unread < next.at.length) {
+      next.at.offset != from.offset() || unread < next.at.length) {
     return false;
   }
   std::array<std::byte, longest_clc> message;

@@ -92,8 +92,8 @@ class connection {
     return end_->stage.load(std::memory_order_relaxed) == end_stage::established;
   }
   // Which lane the next byte takes. Only a hint unless the caller is alone.
-  [[nodiscard]] lane sends_on() const noexcept { return end_->sending.on; }
-  [[nodiscard]] lane receives_on() const noexcept { return end_->receiving.on; }
+  [[nodiscard]] lane sends_on() const noexcept { return end_->sending.on(); }
+  [[nodiscard]] lane receives_on() const noexcept { return end_->receiving.on(); }
 
   // A look at memory, no lock: something came or left since the last call on
   // that direction. For spins.
@@ -145,10 +145,9 @@ class connection {
   };
 
   // Reading; `receiving.lock` is held.
-  [[nodiscard]] result<std::size_t> read_ring(buffers, bool is_peek,
-                                              std::uint32_t interruptions) noexcept;
+  [[nodiscard]] result<std::size_t> read_ring(buffers, bool is_peek, std::uint64_t word) noexcept;
   [[nodiscard]] result<std::size_t> read_tcp(tcp_lane&, buffers, bool is_peek,
-                                             std::uint64_t limit) noexcept;
+                                             std::uint64_t word) noexcept;
   enum class turn : std::uint8_t { go_on, clc, nothing, broken };
   [[nodiscard]] turn follow_marks() noexcept;
   [[nodiscard]] bool is_cut_off(tcp_lane&) noexcept;
@@ -160,8 +159,7 @@ class connection {
 
   // Writing; `sending.lock` is held.
   [[nodiscard]] std::optional<std::uint32_t> ring_room() const noexcept;
-  [[nodiscard]] result<std::size_t> write_ring(buffers, std::uint32_t room,
-                                               std::uint32_t interruptions) noexcept;
+  [[nodiscard]] std::size_t write_ring(buffers, std::uint32_t room, std::uint64_t word) noexcept;
   [[nodiscard]] bool may_give_up(tcp_lane&, std::uint64_t now, bool is_look_due,
                                  std::uint32_t enough) noexcept;
   [[nodiscard]] bool is_peer_gone(tcp_lane&) const noexcept;

@@ -33,7 +33,6 @@ bool is_over(const result<std::size_t>& got) noexcept {
 }
 
 cursor cursor_of(std::uint64_t packed) noexcept { return cdc::unpack(packed).at; }
-std::uint64_t packed_of(cursor at) noexcept { return cdc::pack({at, 0, 0}); }
 
 }  // namespace
 
@@ -52,28 +51,27 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
     turn found = turn::nothing;
     {
       const dibs::lock_guard guard(from.lock);
-      const std::uint32_t interruptions = from.lock.interruptions();
+      const std::uint64_t word = from.word.load(std::memory_order_relaxed);
       found = follow_marks();
       if (found == turn::go_on) continue;
       if (found == turn::broken) return make_error_code(errc::protocol_violation);
       if (found == turn::nothing) {
-        if (from.on == lane::tcp) {
-          const result<std::size_t> got = read_tcp(tcp, to, is_peek, bytes_before_mark());
+        if (lane_word::unpack(word).on == lane::tcp) {
+          const result<std::size_t> got = read_tcp(tcp, to, is_peek, word);
           if (is_over(got)) {
             // Unless the peer went to the DMB after we looked at the marks.
             if (follow_marks() == turn::nothing) return tell(got);
             keep(got);
             continue;
           }
-          if (got && !is_peek) {
-            from.offset += *got;
-            count_call();
-          }
+          if (got && !is_peek) count_call();
+          if (!got && from.word.load(std::memory_order_relaxed) != word) continue;
           return got;
         }
-        const result<std::size_t> got = read_ring(to, is_peek, interruptions);
-        if (from.lock.interruptions() != interruptions && got && *got == 0) continue;
+        const result<std::size_t> got = read_ring(to, is_peek, word);
         if (!got || *got > 0) return got;
+        // A signal handler read what we were about to.
+        if (from.word.load(std::memory_order_relaxed) != word) continue;
         if (!has_passed(from.looked, reader_patience, now)) return dibs::would_block();
         from.looked = now;
         // The ring is empty: ask the TCP lane, then look at the ring again,
@@ -88,7 +86,7 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
         }
         if (health && *health > 0) {
           // Bytes past us, from a call of the peer's that nobody could see.
-          return read_tcp(tcp, to, is_peek, bytes_before_mark());
+          return read_tcp(tcp, to, is_peek, word);
         }
         return tell(health);
       }
@@ -116,18 +114,30 @@ result<std::size_t> connection::tell(const result<std::size_t>& over) noexcept {
 connection::turn connection::follow_marks() noexcept {
   direction& from = end_->receiving;
   if (!meets_marks()) return turn::nothing;
-  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  const next_mark next = look_at_mark(theirs(), taken, from.offset);
+  const auto look = [&]() noexcept {
+    return look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  };
+  if (const next_mark ahead = look();
+      ahead.what == next_mark::answer::none ||
+      (ahead.what == next_mark::answer::found && ahead.at.offset > from.offset())) {
+    return turn::nothing;
+  }
+  // A signal handler may have been here between our looks at it.
+  const dibs::signal_shield quiet;
+  const next_mark next = look();
   if (next.what == next_mark::answer::none) return turn::nothing;
   if (next.what == next_mark::answer::invalid) return turn::broken;
-  if (next.at.offset > from.offset) return turn::nothing;
+  if (next.at.offset > from.offset()) return turn::nothing;
   if (next.at.kind == mark_clc) return turn::clc;
+  lane_word now = from.now();
   if (next.at.kind == mark_to_dmb) {
     if (inbound_.control.load(std::memory_order_acquire) == nullptr) return turn::broken;
-    from.on = lane::dmb;
+    now.on = lane::dmb;
   } else if (next.at.kind == mark_to_tcp) {
-    from.on = lane::tcp;
+    now.on = lane::tcp;
   }
+  from.word.store(now.pack(), std::memory_order_relaxed);
+  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
   take_mark(mine(), taken);
   from.marks.store(taken, std::memory_order_relaxed);
   return turn::go_on;
@@ -138,30 +148,36 @@ bool connection::is_cut_off(tcp_lane& tcp) noexcept {
   if (!tcp.has_hung_up()) return false;
   const direction& from = end_->receiving;
   const next_mark next =
-      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset);
+      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
   return next.what != next_mark::answer::found || tcp.unread() < next.at.length;
 }
 
 std::uint64_t connection::bytes_before_mark() const noexcept {
   if (!meets_marks()) return ~std::uint64_t{0};
   const direction& from = end_->receiving;
-  const next_mark next =
-      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset);
-  return next.what == next_mark::answer::found ? next.at.offset - from.offset : ~std::uint64_t{0};
+  const std::uint64_t offset = from.offset();
+  const next_mark next = look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), offset);
+  return next.what == next_mark::answer::found ? next.at.offset - offset : ~std::uint64_t{0};
 }
 
 // Bytes in our ring; nothing if the peer's cursor cannot be.
 std::optional<std::uint32_t> connection::ring_used() const noexcept {
   const cdc::record* control = inbound_.control.load(std::memory_order_acquire);
-  // [cdc-prod]; seq_cst: after arming, this is the second access of [wake].
-  const std::uint64_t producer = control->producer.load(std::memory_order_seq_cst);
-  return distance(cursor_of(end_->receiving.position.load(std::memory_order_relaxed)),
-                  cursor_of(producer), inbound_.size);
+  const direction& from = end_->receiving;
+  for (;;) {
+    const std::uint64_t word = from.word.load(std::memory_order_relaxed);
+    // [cdc-prod]; seq_cst: after arming, this is the second access of [wake].
+    const std::uint64_t producer = control->producer.load(std::memory_order_seq_cst);
+    const auto used =
+        distance(cursor_of(lane_word::unpack(word).at), cursor_of(producer), inbound_.size);
+    // Unless a signal handler read meanwhile, no answer is the peer's doing.
+    if (used || from.word.load(std::memory_order_relaxed) == word) return used;
+  }
 }
 
-// `interruptions`: of before the caller looked at lanes and marks.
-result<std::size_t> connection::read_ring(buffers to, bool is_peek,
-                                          std::uint32_t interruptions) noexcept {
+// `word`: of before the caller looked at the marks. Gives less than there is,
+// or nothing, if that changes meanwhile.
+result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_t word) noexcept {
   direction& from = end_->receiving;
   const std::optional<std::uint32_t> used = ring_used();
   if (!used) return make_error_code(errc::bad_cursor);
@@ -170,17 +186,20 @@ result<std::size_t> connection::read_ring(buffers to, bool is_peek,
   const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(due, total_size(to)));
   buffer_walk walk(to);
   std::uint32_t done = 0;
+  place at = lane_word::unpack(word).at;
   while (done < size) {
     const std::uint32_t n = std::min(size - done, piece);
-    const cursor at = cursor_of(from.position.load(std::memory_order_relaxed));
-    copy_ring<copy_way::out_of_ring>(
-        inbound_.data(), is_peek ? smcd::advance(at, done, inbound_.size) : at, walk, n);
-    if (from.lock.interruptions() != interruptions) return std::size_t{done};
+    copy_ring<copy_way::out_of_ring>(inbound_.data(), at.count, walk, n);
+    at = smcd::advance(at, n, inbound_.size);
+    if (is_peek) {
+      if (from.word.load(std::memory_order_relaxed) != word) break;
+      done += n;
+      continue;
+    }
+    const std::uint64_t next = lane_word{lane::dmb, at}.pack();
+    if (!from.word.compare_exchange_strong(word, next, std::memory_order_relaxed)) break;
+    word = next;
     done += n;
-    if (is_peek) continue;
-    from.position.store(packed_of(smcd::advance(at, n, inbound_.size)), std::memory_order_relaxed);
-    from.offset += n;
-    from.dmb_bytes += n;
     tell_consumer(done == *used);
   }
   return std::size_t{done};
@@ -190,9 +209,10 @@ result<std::size_t> connection::read_ring(buffers to, bool is_peek,
 // line changes hands each time.
 void connection::tell_consumer(bool is_ring_empty) noexcept {
   direction& from = end_->receiving;
-  const std::uint64_t position = from.position.load(std::memory_order_relaxed);
-  const std::uint32_t untold =
-      distance(cursor_of(from.told), cursor_of(position), inbound_.size).value_or(inbound_.size);
+  const std::uint64_t dmb_bytes = from.dmb_bytes();
+  const std::uint64_t untold = dmb_bytes - std::min(from.told, dmb_bytes);
+  // Nothing helps the peer that is so little, whatever it asks for.
+  if (untold < inbound_.size / 8 && !is_ring_empty) return;
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
   const auto peer = cdc::unpack(control->consumer.load(std::memory_order_relaxed));
   const bool is_peer_blocked = (peer.producer_flags & cdc::write_blocked) != 0;
@@ -200,43 +220,43 @@ void connection::tell_consumer(bool is_ring_empty) noexcept {
       !(is_peer_blocked && (is_ring_empty || untold >= inbound_.size / 8))) {
     return;
   }
-  from.told = position;
-  change_consumer_word([&](cdc::cursor_word& word) { word.at = cursor_of(position); });
+  from.told = dmb_bytes;
+  // Looked up each time it is tried: it must never go back.
+  change_consumer_word([&](cdc::cursor_word& word) { word.at = cursor_of(from.now().at); });
   if (is_peer_blocked) stack_->signals().signal(theirs());
 }
 
-// The TCP lane, `limit` application bytes at most.
+// The TCP lane, as far as the next mark. `word` as above.
 result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek,
-                                         std::uint64_t limit) noexcept {
+                                         std::uint64_t word) noexcept {
+  direction& from = end_->receiving;
   const bool may_meet_marks = meets_marks();
+  // Between what the kernel gives and what we count of it no handler may look
+  // at the marks.
+  std::optional<dibs::signal_shield> quiet;
+  if (may_meet_marks) quiet.emplace();
+  if (from.word.load(std::memory_order_relaxed) != word) return dibs::would_block();
   std::size_t done = 0;
   buffer_walk walk(to);
   for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
     if (may_meet_marks) {
       // What the kernel holds now was sent after its marks were published. So
       // count first, look at the marks after, and never take more than both.
-      const std::uint32_t interruptions = end_->receiving.lock.interruptions();
       std::byte one{};
-      if (const result<std::size_t> any = tcp.peek({&one, 1}); !any || *any == 0) {
-        return done > 0 ? result<std::size_t>(done) : any;
-      }
+      if (const result<std::size_t> any = tcp.peek({&one, 1}); !any || *any == 0) return any;
       // At an urgent byte the kernel counts none, but has one.
       const std::uint64_t unread = std::max<std::uint64_t>(tcp.unread(), 1);
-      const std::uint64_t before_mark = bytes_before_mark();
-      limit = before_mark < done ? 0 : before_mark - done;
-      const std::uint64_t n = std::min({std::uint64_t{part.size()}, unread, limit});
+      const std::uint64_t n = std::min({std::uint64_t{part.size()}, unread, bytes_before_mark()});
       if (n == 0) break;
       part = part.first(static_cast<std::size_t>(n));
-      // A handler of this thread read some of that.
-      if (end_->receiving.lock.interruptions() != interruptions) continue;
     }
     const result<std::size_t> got = is_peek ? tcp.peek(part) : tcp.receive(part);
     if (!got) return done > 0 ? result<std::size_t>(done) : got;
     if (*got == 0) return done;  // the end of the stream
     done += *got;
-    if (*got < part.size() || is_peek) break;
+    if (!is_peek) from.tcp_bytes.fetch_add(*got, std::memory_order_relaxed);
+    if (*got < part.size() || is_peek || may_meet_marks) break;
     walk.skip(*got);
-    if (may_meet_marks) break;
   }
   if (done == 0) return dibs::would_block();
   return done;
@@ -250,7 +270,7 @@ bool connection::has_input(tcp_lane& tcp) noexcept {
   while (found == turn::go_on) found = follow_marks();
   if (found == turn::broken) return true;
   if (found == turn::clc) return is_cut_off(tcp);
-  if (from.on == lane::dmb && ring_used().value_or(1) > 0) return true;
+  if (from.on() == lane::dmb && ring_used().value_or(1) > 0) return true;
   // Asked before peek(), which would take the error that a read has to tell.
   const bool is_over = tcp.has_hung_up();
   std::byte one{};
@@ -258,7 +278,7 @@ bool connection::has_input(tcp_lane& tcp) noexcept {
   if (!health && dibs::is_would_block(health.error())) return false;
   from.looked = 0;  // the read that follows asks again
   if (!health) return true;
-  if (from.on == lane::dmb || *health == 0) return true;
+  if (from.on() == lane::dmb || *health == 0) return true;
   // Raw bytes, unless a CLC message came between the two looks.
   while ((found = follow_marks()) == turn::go_on) {
   }
@@ -271,7 +291,7 @@ bool connection::has_dmb_input() noexcept {
   turn found = turn::go_on;
   while (found == turn::go_on) found = follow_marks();
   if (found == turn::broken) return true;
-  return end_->receiving.on == lane::dmb && ring_used().value_or(1) > 0;
+  return end_->receiving.on() == lane::dmb && ring_used().value_or(1) > 0;
 }
 
 std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
@@ -280,7 +300,7 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   const dibs::lock_guard guard(from.lock);
   while (follow_marks() == turn::go_on) {
   }
-  const std::uint64_t waiting = from.on == lane::dmb ? ring_used().value_or(0) : tcp.unread();
+  const std::uint64_t waiting = from.on() == lane::dmb ? ring_used().value_or(0) : tcp.unread();
   return static_cast<std::size_t>(std::min(waiting, bytes_before_mark()));
 }
 
@@ -293,9 +313,7 @@ bool connection::input_hint() const noexcept {
   }
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
   if (control == nullptr) return false;
-  constexpr std::uint64_t cursor_bits = ~std::uint64_t{0} >> 16;
-  if ((control->producer.load(std::memory_order_seq_cst) & cursor_bits) !=
-      from.position.load(std::memory_order_relaxed)) {
+  if (cursor_of(control->producer.load(std::memory_order_seq_cst)) != cursor_of(from.now().at)) {
     return true;
   }
   return (cdc::unpack(control->consumer.load(std::memory_order_relaxed)).connection_flags) != 0;
@@ -309,18 +327,18 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
   for (;;) {
     if (stage() != end_stage::established) advance(tcp);
     const dibs::lock_guard guard(to.lock);
-    const std::uint32_t interruptions = to.lock.interruptions();
     // A message of the handshake went out in part: it must be finished first.
     if (end_->is_clc_marked) return dibs::would_block();
     // A signal handler came in the middle of a write to the ring. Its bytes
     // take the other lane; the write that it interrupted starts again.
-    if (guard.is_nested() && to.on == lane::dmb && !switch_sending(lane::tcp)) {
+    if (guard.is_nested() && to.on() == lane::dmb && !switch_sending(lane::tcp)) {
       return dibs::would_block();
     }
-    if (to.on == lane::tcp && !guard.is_nested() && may_return()) {
+    if (to.on() == lane::tcp && !guard.is_nested() && may_return()) {
       static_cast<void>(switch_sending(lane::dmb));
     }
-    if (to.on == lane::dmb && !to.is_shut) {
+    const std::uint64_t word = to.word.load(std::memory_order_relaxed);
+    if (lane_word::unpack(word).on == lane::dmb && !to.is_shut) {
       const bool is_look_due =
           is_asked_back() || peer_has_closed() || has_passed(to.looked, writer_patience, now);
       const std::optional<std::uint32_t> room = ring_room();
@@ -330,9 +348,9 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
           (is_look_due || *room == 0) && may_give_up(tcp, now, is_look_due, 1) && may_leave(tcp);
       if (!is_given_up) {
         if (*room == 0) return dibs::would_block();
-        const result<std::size_t> sent = write_ring(from, *room, interruptions);
-        if (to.lock.interruptions() == interruptions || *sent > 0) return sent;
-        continue;
+        const std::size_t sent = write_ring(from, *room, word);
+        if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
+        continue;  // a signal handler took the other lane
       }
       // A peer that is gone reads no mark.
       static_cast<void>(switch_sending(lane::tcp));
@@ -349,7 +367,7 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       if (*sent < part.size()) break;
       walk.skip(*sent);
     }
-    to.offset += done;
+    to.tcp_bytes.fetch_add(done, std::memory_order_relaxed);
     count_call();
     return done;
   }
@@ -361,15 +379,14 @@ std::optional<std::uint32_t> connection::ring_room() const noexcept {
   // [cdc-cons]
   const std::uint64_t consumer = control->consumer.load(std::memory_order_seq_cst);
   const auto used =
-      distance(cursor_of(consumer),
-               cursor_of(end_->sending.position.load(std::memory_order_relaxed)), outbound_.size);
+      distance(cursor_of(consumer), cursor_of(end_->sending.now().at), outbound_.size);
   if (!used) return std::nullopt;
   return outbound_.size - *used;
 }
 
-// `interruptions`: of before the caller looked at the lane.
-result<std::size_t> connection::write_ring(buffers from, std::uint32_t room,
-                                           std::uint32_t interruptions) noexcept {
+// `word`: of before the caller looked at the lane. Writes less, or nothing, if
+// that changes meanwhile.
+std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64_t word) noexcept {
   direction& to = end_->sending;
   cdc::record* control = outbound_.control.load(std::memory_order_relaxed);
   const std::uint32_t cpu = static_cast<std::uint32_t>(::sched_getcpu()) + 1;
@@ -384,21 +401,20 @@ result<std::size_t> connection::write_ring(buffers from, std::uint32_t room,
   const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, total_size(from)));
   buffer_walk walk(from);
   std::uint32_t done = 0;
+  place at = lane_word::unpack(word).at;
   while (done < size) {
     const std::uint32_t n = std::min(size - done, piece);
-    const cursor at = cursor_of(to.position.load(std::memory_order_relaxed));
-    copy_ring<copy_way::into_ring>(outbound_.data(), at, walk, n, is_reader_elsewhere);
-    if (to.lock.interruptions() != interruptions) break;
-    const std::uint64_t position = packed_of(smcd::advance(at, n, outbound_.size));
-    to.position.store(position, std::memory_order_relaxed);
-    to.offset += n;
-    to.dmb_bytes += n;
+    copy_ring<copy_way::into_ring>(outbound_.data(), at.count, walk, n, is_reader_elsewhere);
+    at = smcd::advance(at, n, outbound_.size);
+    const std::uint64_t next = lane_word{lane::dmb, at}.pack();
+    if (!to.word.compare_exchange_strong(word, next, std::memory_order_relaxed)) break;
+    word = next;
     done += n;
     // [cdc-prod] data before the cursor; first access of the sender in [wake].
-    control->producer.store(position, std::memory_order_seq_cst);
+    control->producer.store(cdc::pack({cursor_of(at), 0, 0}), std::memory_order_seq_cst);
     stack_->signals().signal(theirs());
   }
-  return std::size_t{done};
+  return done;
 }
 
 // Is the DMB lane no longer the way to go? If it is, but has not `enough` bytes
@@ -461,12 +477,14 @@ void connection::unblock() noexcept {
 }
 
 bool connection::switch_sending(lane wanted) noexcept {
+  const dibs::signal_shield quiet;
   direction& to = end_->sending;
   std::uint32_t published = to.marks.load(std::memory_order_relaxed);
   if (!can_publish(theirs(), published)) return false;
-  publish_mark(mine(), published, {to.offset, wanted == lane::dmb ? mark_to_dmb : mark_to_tcp, 0});
+  publish_mark(mine(), published,
+               {to.offset(), wanted == lane::dmb ? mark_to_dmb : mark_to_tcp, 0});
   to.marks.store(published, std::memory_order_relaxed);
-  to.on = wanted;
+  to.word.store(lane_word{wanted, to.now().at}.pack(), std::memory_order_relaxed);
   unblock();
   // A reader that sleeps on the other lane must look at the marks.
   stack_->signals().signal(theirs());
@@ -478,7 +496,7 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
   direction& to = end_->sending;
   const dibs::lock_guard guard(to.lock);
   if (end_->is_clc_marked) return false;
-  if (to.on == lane::tcp) return true;
+  if (to.on() == lane::tcp) return true;
   const std::optional<std::uint32_t> room = ring_room();
   if (!room || *room >= outbound_.size / 4) return true;
   if (may_give_up(tcp, now, true, outbound_.size / 4)) return may_leave(tcp);
@@ -486,7 +504,7 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
 }
 
 bool connection::room_hint() const noexcept {
-  return end_->sending.on == lane::tcp || ring_room().value_or(1) > 0;
+  return end_->sending.on() == lane::tcp || ring_room().value_or(1) > 0;
 }
 
 std::size_t connection::unread_by_peer() noexcept {

@@ -18,13 +18,6 @@ struct cursor {
   friend constexpr bool operator==(cursor, cursor) = default;
 };
 
-// Requires at.count < size and n <= size.
-[[nodiscard]] constexpr cursor advance(cursor at, std::uint32_t n, std::uint32_t size) noexcept {
-  const std::uint32_t to_end = size - at.count;
-  if (n < to_end) return {at.wrap, at.count + n};
-  return {static_cast<std::uint16_t>(at.wrap + 1), n - to_end};
-}
-
 // Bytes from `behind` up to `ahead`. A peer wrote one of the two, so a count
 // outside the ring, or more than a ring between them, is no answer at all.
 [[nodiscard]] constexpr std::optional<std::uint32_t> distance(cursor behind, cursor ahead,
@@ -34,6 +27,32 @@ struct cursor {
   if (rounds == 0 && ahead.count >= behind.count) return ahead.count - behind.count;
   if (rounds == 1 && ahead.count <= behind.count) return size - behind.count + ahead.count;
   return std::nullopt;
+}
+
+// How far an end got in a ring, counting all rounds since the beginning.
+// Invariant: count < ring size.
+struct place {
+  std::uint64_t rounds = 0;  // less than 2^39
+  std::uint32_t count = 0;   // less than 2^24
+
+  friend constexpr bool operator==(place, place) = default;
+};
+
+// Requires n <= size.
+[[nodiscard]] constexpr place advance(place at, std::uint32_t n, std::uint32_t size) noexcept {
+  const std::uint32_t to_end = size - at.count;
+  if (n < to_end) return {at.rounds, at.count + n};
+  return {at.rounds + 1, n - to_end};
+}
+
+// Bytes before it.
+[[nodiscard]] constexpr std::uint64_t bytes_before(place at, std::uint32_t size) noexcept {
+  return at.rounds * size + at.count;
+}
+
+// As the other end is told of it.
+[[nodiscard]] constexpr cursor cursor_of(place at) noexcept {
+  return {static_cast<std::uint16_t>(at.rounds), at.count};
 }
 
 }  // namespace smcd

@@ -30,17 +30,28 @@ enum class end_stage : std::uint8_t {
 // glanced at without it.
 struct alignas(dibs::cache_line) direction {
   dibs::shared_lock lock;
-  std::atomic<lane> on;
-  bool is_shut;                         // sending: shutdown(WR) was called
-  bool is_pinned;                       // sending: stays on TCP for good
-  std::atomic<std::uint32_t> marks;     // sending: published; receiving: taken
-  std::uint64_t offset;                 // application bytes so far, both lanes
-  std::uint64_t dmb_bytes;              // of these, through the DMB
-  std::uint64_t clc_bytes;              // besides these, on the TCP lane
-  std::atomic<std::uint64_t> position;  // packed cursor: sending: producer; receiving: consumer
-  std::uint64_t told;                   // receiving: the consumer cursor that the peer knows
-  std::uint64_t full_since;             // sending: ticks when the ring was first found full, or 0
-  std::uint64_t looked;                 // ticks when the TCP lane was last asked for its health
+  std::uint32_t ring_size;               // of the DMB's data ring, 0 before there is one
+  std::atomic<std::uint64_t> word;       // lane_word
+  std::atomic<std::uint64_t> tcp_bytes;  // of the application, on the TCP lane
+  std::uint64_t clc_bytes;               // besides these, on the TCP lane
+  std::atomic<std::uint32_t> marks;      // sending: published; receiving: taken
+  bool is_shut;                          // sending: shutdown(WR) was called
+  bool is_pinned;                        // sending: stays on TCP for good
+  std::uint64_t told;                    // receiving: bytes of the ring that the peer knows we read
+  std::uint64_t full_since;              // sending: ticks when the ring was first found full, or 0
+  std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health
+
+  [[nodiscard]] lane_word now() const noexcept {
+    return lane_word::unpack(word.load(std::memory_order_relaxed));
+  }
+  [[nodiscard]] lane on() const noexcept { return now().on; }
+  // Application bytes so far, on each lane and on both.
+  [[nodiscard]] std::uint64_t dmb_bytes() const noexcept {
+    return bytes_before(now().at, ring_size);
+  }
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    return tcp_bytes.load(std::memory_order_relaxed) + dmb_bytes();
+  }
 };
 
 // All zero is a fresh end. Everything outside the directions is changed under

@@ -6,6 +6,7 @@
 // bytes end. CLC bytes are not counted.
 
 #include <devices/rendezvous.hpp>
+#include <smcd/cursor.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -13,6 +14,22 @@
 namespace smcd {
 
 enum class lane : std::uint8_t { tcp = 0, dmb = 1 };
+
+// The lane of a direction and how far its ring was used, in one word: so a
+// signal handler that comes between sees both or neither, and whoever was
+// interrupted by one that used the direction fails to change the word.
+struct lane_word {
+  lane on = lane::tcp;
+  place at;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
+    return std::uint64_t{on == lane::dmb} << 63 | at.rounds << 24 | at.count;
+  }
+  [[nodiscard]] static constexpr lane_word unpack(std::uint64_t word) noexcept {
+    return {(word >> 63) != 0 ? lane::dmb : lane::tcp,
+            {word << 1 >> 25, static_cast<std::uint32_t>(word & 0xFFFFFF)}};
+  }
+};
 
 enum mark_kind : std::uint32_t {
   mark_clc = 1,     // a CLC message of mark::length bytes stands on the TCP lane here

@@ -80,12 +80,12 @@ inline void copy_past_cache(std::byte* to, const std::byte* from, std::size_t n)
 
 enum class copy_way { into_ring, out_of_ring };
 
-// Copies exactly n bytes, from where the walk stands on. Requires n <= what the
+// Copies exactly n bytes, from where the walk and `place` in the ring stand on.
+// Requires n <= what the
 // rest of the buffers and the ring hold.
 template <copy_way way>
-inline void copy_ring(std::span<std::byte> ring, cursor at, buffer_walk& walk, std::size_t n,
-                      bool is_reader_elsewhere = false) noexcept {
-  std::size_t place = at.count;
+inline void copy_ring(std::span<std::byte> ring, std::size_t place, buffer_walk& walk,
+                      std::size_t n, bool is_reader_elsewhere = false) noexcept {
   while (n > 0) {
     const std::span<std::byte> part = walk.here();
     const std::size_t size = std::min({n, part.size(), ring.size() - place});

@@ -49,11 +49,10 @@ std::string printable(std::string_view text) {
 
 traffic read_direction(const smcd::direction& from) noexcept {
   traffic read;
-  read.on = from.on.load(std::memory_order_relaxed);
+  read.on = from.on();
   read.is_shut = is_set(from.is_shut);
-  read.dmb_bytes = from.dmb_bytes;
-  // Torn between two updates, or a lie: never below zero.
-  read.tcp_bytes = from.offset - std::min(from.offset, from.dmb_bytes);
+  read.dmb_bytes = from.dmb_bytes();
+  read.tcp_bytes = from.tcp_bytes.load(std::memory_order_relaxed);
   return read;
 }
 

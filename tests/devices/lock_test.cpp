@@ -121,17 +121,23 @@ TEST_CASE("lock: a signal handler that meets its own thread's lock is told so") 
   {
     const lock_guard guard(lock);
     CHECK(!guard.is_nested());
-    const std::uint32_t before = lock.interruptions();
-    CHECK(lock.interruptions() == before);
     ::raise(SIGUSR1);
     CHECK(handler_ran == 1);
     CHECK(handler_was_nested == 1);
-    // Whoever was interrupted sees it, and still has the lock.
-    CHECK(lock.interruptions() == before + 1);
-    ::raise(SIGUSR1);
-    CHECK(lock.interruptions() == before + 2);
   }
   ::raise(SIGUSR1);
+  CHECK(handler_was_nested == 0);
+}
+
+TEST_CASE("lock: signals wait while a lock that connections share is held") {
+  shared_lock lock{};
+  const handled handler(lock);
+  {
+    const dibs::shielded_guard guard(lock);
+    ::raise(SIGUSR1);
+    CHECK(handler_ran == 0);
+  }
+  CHECK(handler_ran == 1);
   CHECK(handler_was_nested == 0);
 }
 

@@ -38,7 +38,7 @@ void converse(two_ends& ends, int turns = 40, std::size_t size = 100) {
 // Bytes on the TCP lane that the application did not send.
 std::uint64_t extra_bytes(const end_point& end) {
   const auto& sending = end.connection.state().sending;
-  return end.tcp.written() - (sending.offset - sending.dmb_bytes);
+  return end.tcp.written() - (sending.offset() - sending.dmb_bytes());
 }
 
 enum class step { candidate, joined, proposal_sent, accept_sent, confirm_sent, established };
@@ -55,8 +55,8 @@ void go_to(two_ends& ends, step wanted, std::size_t unread = 0) {
   std::vector<std::byte> bytes(1 + unread);
   REQUIRE(ends.client.tcp.send(bytes).has_value());
   REQUIRE(ends.server.tcp.receive(std::span(bytes).first(1)).has_value());
-  const_cast<smcd::end_state&>(client.state()).sending.offset = 1 + unread;
-  const_cast<smcd::end_state&>(server.state()).receiving.offset = 1;
+  const_cast<smcd::end_state&>(client.state()).sending.tcp_bytes = 1 + unread;
+  const_cast<smcd::end_state&>(server.state()).receiving.tcp_bytes = 1;
   client.advance(ends.client.tcp);
   server.advance(ends.server.tcp);
   REQUIRE(ends.server.stage() == end_stage::joined);
@@ -177,7 +177,7 @@ void expect_tcp(two_ends& ends, const expected& reasons) {
   for (const auto* end : {&ends.client, &ends.server}) {
     CHECK(!end->connection.is_established());
     CHECK(end->connection.sends_on() == lane::tcp);
-    CHECK(end->connection.state().sending.dmb_bytes == 0);
+    CHECK(end->connection.state().sending.dmb_bytes() == 0);
     // No memory is kept for what did not come about.
     CHECK(end->connection.state().dmb_token == 0);
     CHECK(end->connection.state().peer_token == 0);
@@ -281,16 +281,16 @@ TEST_CASE("handshake on a lane: a server that cannot attach leaves its direction
   stream down(ends.server, ends.client);
   // The client does not know, and is in the DMB already.
   CHECK(up.write(5000) == outcome::moved);
-  CHECK(ends.client.connection.state().sending.dmb_bytes == 5000);
+  CHECK(ends.client.connection.state().sending.dmb_bytes() == 5000);
   for (int i = 0; i < 20; ++i) {
     CHECK(down.carry(3000));
     CHECK(up.carry(3000));
   }
   CHECK(ends.server.connection.is_established());
-  CHECK(ends.server.connection.state().sending.dmb_bytes == 0);
+  CHECK(ends.server.connection.state().sending.dmb_bytes() == 0);
   // It came back.
   CHECK(ends.client.connection.sends_on() == lane::tcp);
-  CHECK(ends.client.connection.state().sending.dmb_bytes < 10000);
+  CHECK(ends.client.connection.state().sending.dmb_bytes() < 10000);
   CHECK(up.problem == "");
 }
 
@@ -393,11 +393,11 @@ TEST_CASE("handshake on a lane: either end may stay on TCP at any step") {
       // Whatever was in the DMB is through, and both are back.
       CHECK(ends.client.connection.sends_on() == lane::tcp);
       CHECK(ends.server.connection.sends_on() == lane::tcp);
-      const auto dmb_bytes = ends.client.connection.state().sending.dmb_bytes +
-                             ends.server.connection.state().sending.dmb_bytes;
+      const auto dmb_bytes = ends.client.connection.state().sending.dmb_bytes() +
+                             ends.server.connection.state().sending.dmb_bytes();
       converse(ends, 20);
-      CHECK(ends.client.connection.state().sending.dmb_bytes +
-                ends.server.connection.state().sending.dmb_bytes ==
+      CHECK(ends.client.connection.state().sending.dmb_bytes() +
+                ends.server.connection.state().sending.dmb_bytes() ==
             dmb_bytes);
       if (at <= step::joined) {
         CHECK(extra_bytes(ends.client) + extra_bytes(ends.server) == 0);

@@ -145,10 +145,10 @@ TEST_CASE("connection: two ends meet, shake hands, and move to DMBs in both dire
 
   converse(ends, 200, 1000);
   CHECK(ends.client.connection.receives_on() == lane::dmb);
-  CHECK(client.sending.dmb_bytes == 200'000);
-  CHECK(server.receiving.dmb_bytes == 200'000);
-  CHECK(client.sending.offset == 200'001);
-  CHECK(server.receiving.offset == client.sending.offset);
+  CHECK(client.sending.dmb_bytes() == 200'000);
+  CHECK(server.receiving.dmb_bytes() == 200'000);
+  CHECK(client.sending.offset() == 200'001);
+  CHECK(server.receiving.offset() == client.sending.offset());
   CHECK(ends.client.tcp.written() == 1 + 224 + 130);
   CHECK(ends.server.tcp.written() == 1 + 130);
   // The control record is what SMC-D says.
@@ -335,7 +335,7 @@ TEST_CASE("connection: the end of the stream comes behind the last byte, and sta
     // The other direction goes on, in the DMB.
     stream down(ends.server, ends.client);
     CHECK(down.carry(100'000));
-    CHECK(ends.server.connection.state().sending.dmb_bytes == 100'000);
+    CHECK(ends.server.connection.state().sending.dmb_bytes() == 100'000);
     CHECK(ends.server.connection.sends_on() == lane::dmb);
     ends.server.shutdown_write();
     CHECK(ends.client.read_text() == "(end)");

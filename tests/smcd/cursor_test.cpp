@@ -16,33 +16,38 @@ namespace {
 constexpr std::uint32_t ring = 16 * 1024 - 32;
 
 // The same place as a number that does not wrap, modulo 2^16 rounds.
-std::uint64_t place(cursor at, std::uint32_t size) {
+std::uint64_t number_of(cursor at, std::uint32_t size) {
   return std::uint64_t{at.wrap} * size + at.count;
+}
+
+// What a peer would say after n more bytes.
+constexpr cursor step(cursor at, std::uint32_t n, std::uint32_t size) {
+  return cursor_of(advance(smcd::place{at.wrap, at.count}, n, size));
 }
 
 }  // namespace
 
 static_assert(ring == 16352);
-static_assert(advance({0, 0}, ring, ring) == cursor{1, 0});
+static_assert(step({0, 0}, ring, ring) == cursor{1, 0});
 static_assert(distance({0, 0}, {1, 0}, ring) == ring);
 
 TEST_CASE("cursor: a 16 KiB DMB's ring is full and empty as the protocol says") {
-  const cursor full = advance({0, 0}, ring, ring);
+  const cursor full = step({0, 0}, ring, ring);
   CHECK(full == cursor{1, 0});
   CHECK(distance({0, 0}, full, ring) == ring);
-  const cursor consumer = advance({0, 0}, ring, ring);
+  const cursor consumer = step({0, 0}, ring, ring);
   CHECK(distance(consumer, full, ring) == 0);
-  CHECK(advance({0xFFFF, ring - 1}, 1, ring) == cursor{0, 0});
-  CHECK(advance({0xFFFF, 0}, ring, ring) == cursor{0, 0});
+  CHECK(step({0xFFFF, ring - 1}, 1, ring) == cursor{0, 0});
+  CHECK(step({0xFFFF, 0}, ring, ring) == cursor{0, 0});
   CHECK(distance({0xFFFF, 0}, {0, 0}, ring) == ring);
   CHECK(distance({0xFFFF, ring - 1}, {0, 0}, ring) == 1);
 }
 
 TEST_CASE("cursor: nothing and everything are steps like others") {
-  CHECK(advance({3, 5}, 0, ring) == cursor{3, 5});
-  CHECK(advance({3, 5}, ring, ring) == cursor{4, 5});
-  CHECK(advance({3, ring - 1}, 1, ring) == cursor{4, 0});
-  CHECK(advance({3, ring - 2}, 1, ring) == cursor{3, ring - 1});
+  CHECK(step({3, 5}, 0, ring) == cursor{3, 5});
+  CHECK(step({3, 5}, ring, ring) == cursor{4, 5});
+  CHECK(step({3, ring - 1}, 1, ring) == cursor{4, 0});
+  CHECK(step({3, ring - 2}, 1, ring) == cursor{3, ring - 1});
   CHECK(distance({3, 5}, {3, 5}, ring) == 0);
   CHECK(distance({3, 5}, {4, 5}, ring) == ring);
   CHECK(distance({3, 5}, {4, 4}, ring) == ring - 1);
@@ -80,13 +85,13 @@ TEST_CASE("cursor: producer and consumer agree through 2^16 rounds and more") {
       // Whole rings, so that many rounds do not take long.
       const auto n = static_cast<std::uint32_t>(random.one_in(4) ? random.below(size - *used + 1)
                                                                  : size - *used);
-      producer = advance(producer, n, size);
+      producer = step(producer, n, size);
       written += n;
-      REQUIRE(place(producer, size) == written % (std::uint64_t{size} << 16));
+      REQUIRE(number_of(producer, size) == written % (std::uint64_t{size} << 16));
       const auto left = distance(consumer, producer, size);
       REQUIRE(left);
       const auto m = static_cast<std::uint32_t>(random.one_in(4) ? random.below(*left + 1) : *left);
-      consumer = advance(consumer, m, size);
+      consumer = step(consumer, m, size);
       read += m;
     }
     CHECK(producer.wrap < 0x8000);
@@ -104,7 +109,16 @@ TEST_CASE("cursor: a distance is a ring at most, whatever the peer writes") {
     const auto behind = distance(theirs, ours, ring);
     REQUIRE(ahead.value_or(0) <= ring);
     REQUIRE(behind.value_or(0) <= ring);
-    if (ahead) REQUIRE(advance(ours, *ahead, ring) == theirs);
-    if (behind) REQUIRE(advance(theirs, *behind, ring) == ours);
+    if (ahead) REQUIRE(step(ours, *ahead, ring) == theirs);
+    if (behind) REQUIRE(step(theirs, *behind, ring) == ours);
   }
+}
+
+TEST_CASE("cursor: a place counts all bytes, beyond the rounds that a peer is told") {
+  smcd::place at{0xFFFF, ring - 1};
+  CHECK(smcd::bytes_before(at, ring) == std::uint64_t{0x10000} * ring - 1);
+  at = advance(at, 1, ring);
+  CHECK(at == smcd::place{0x10000, 0});
+  CHECK(cursor_of(at) == cursor{0, 0});
+  CHECK(smcd::bytes_before(at, ring) == std::uint64_t{0x10000} * ring);
 }

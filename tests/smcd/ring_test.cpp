@@ -49,7 +49,7 @@ TEST_CASE("ring: bytes go in and out the same, over every edge") {
   for (int round = 0; round < 3000; ++round) {
     const auto size = static_cast<std::uint32_t>(random.between(1, 64));
     std::vector<std::byte> ring(size);
-    const smcd::cursor at{0, static_cast<std::uint32_t>(random.below(size))};
+    const smcd::place at{0, static_cast<std::uint32_t>(random.below(size))};
     const std::size_t n = random.between(0, size);
     std::vector<std::byte> from(n + random.below(5));
     for (std::byte& b : from) b = static_cast<std::byte>(random.next());
@@ -57,14 +57,14 @@ TEST_CASE("ring: bytes go in and out the same, over every edge") {
     const auto in = cut(from, random);
     const auto out = cut(to, random);
     buffer_walk source(in);
-    smcd::copy_ring<copy_way::into_ring>(ring, at, source, n);
+    smcd::copy_ring<copy_way::into_ring>(ring, at.count, source, n);
     for (std::size_t i = 0; i < n; ++i) REQUIRE(ring[(at.count + i) % size] == from[i]);
     // In two pieces: a walk goes on where it stopped.
     buffer_walk target(out);
     const std::size_t first = random.below(n + 1);
-    smcd::copy_ring<copy_way::out_of_ring>(ring, at, target, first);
+    smcd::copy_ring<copy_way::out_of_ring>(ring, at.count, target, first);
     const auto later = smcd::advance(at, static_cast<std::uint32_t>(first), size);
-    smcd::copy_ring<copy_way::out_of_ring>(ring, later, target, n - first);
+    smcd::copy_ring<copy_way::out_of_ring>(ring, later.count, target, n - first);
     REQUIRE(std::equal(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(n), to.begin()));
     for (std::size_t i = n; i < to.size(); ++i) REQUIRE(to[i] == std::byte{0});
   }

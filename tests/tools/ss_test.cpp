@@ -171,9 +171,11 @@ TEST_CASE("ss: both ends of an SMC-D connection, in short and with everything") 
   CHECK(sorted_lines(at.say(ss(at.stacks.fabric).output)) ==
         lines{heading, "ACTIVE" + who + "127.0.0.1:80 client:1 SMCD tx:dmb rx:dmb",
               "ACTIVE" + who + "client:1 127.0.0.1:80 SMCD tx:dmb rx:dmb"});
-  const std::string tcp_client = std::to_string(client.sending.offset - client.sending.dmb_bytes);
-  const std::string tcp_server = std::to_string(server.sending.offset - server.sending.dmb_bytes);
-  CHECK(client.sending.dmb_bytes == 5);
+  const std::string tcp_client =
+      std::to_string(client.sending.offset() - client.sending.dmb_bytes());
+  const std::string tcp_server =
+      std::to_string(server.sending.offset() - server.sending.dmb_bytes());
+  CHECK(client.sending.dmb_bytes() == 5);
   CHECK(sorted_lines(at.say(ss(at.stacks.fabric, {"-a", "-D"}).output)) ==
         lines{wide_heading,
               "ACTIVE" + who +
