@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of real programs share: a stage on which they run.
+
+A stage is a fabric and a scratch directory under /dev/shm, a network namespace
+of its own where that is permitted, and the programs started on it. Whatever
+ends the test ends them too. Nothing here waits by sleeping a fixed time.
+"""
+import ctypes
+import glob
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+HOST = "127.0.0.1"
+PREFIX = "dibsock-test-"
+SKIP = 77
+SECONDS = int(os.environ.get("DIBSOCK_PROGRAM_SECONDS", "3"))
+IS_LONG = SECONDS >= 10
+
+# "SMCR" and "SMCD" in EBCDIC: the first bytes of every CLC message.
+EYECATCHERS = bytes.fromhex("e2d4c3d9"), bytes.fromhex("e2d4c3c4")
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+class Failure(Exception):
+    """The test has failed; the text says how."""
+
+
+def require(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+def skip(why):
+    print(f"SKIPPED: {why}", file=sys.stderr)
+    raise SystemExit(SKIP)
+
+
+def need(*programs):
+    for program in programs:
+        if not shutil.which(program):
+            skip(f"there is no {program}")
+
+
+def wait_until(what, is_true, seconds=10):
+    """Asks until the answer is true, and gives it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := is_true()):
+        require(time.monotonic() < deadline, f"waited {seconds} s in vain until {what}")
+        time.sleep(0.005)
+    return answer
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def is_listening(port):
+    """Read from the kernel's table: a probing connect would be a client to some servers."""
+    for table in "/proc/net/tcp", "/proc/net/tcp6":
+        for line in open(table).readlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
+
+
+def lo_bytes():
+    for line in open("/proc/net/dev"):
+        name, _, counters = line.partition(":")
+        if name.strip() == "lo":
+            return int(counters.split()[0])
+    raise Failure("there is no interface lo")
+
+
+def group_members(group):
+    """Living processes of a group; zombies have ended already."""
+    members = []
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = open(stat).read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            members.append(int(stat.split("/")[2]))
+    return members
+
+
+class Program:
+    """A started program, leader of a process group; what it prints goes to a file."""
+
+    def __init__(self, name, command, log, environment, directory):
+        self.name, self.log = name, log
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env=environment, cwd=directory, start_new_session=True,
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+
+    def output(self):
+        return self.log.read_text(errors="replace")
+
+    def is_running(self):
+        return self.process.poll() is None
+
+    def wait(self, seconds=20):
+        """Waits for a good end, and gives what was printed."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} hangs after {seconds} s") from None
+        require(status == 0, f"{self.name} ended with status {status}")
+        return self.output()
+
+    def stop(self, sign=signal.SIGTERM, seconds=5):
+        """Asks a server to end; it must do so, but may do so by the signal."""
+        self.process.send_signal(sign)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} does not end when asked to") from None
+        require(status in (0, -sign, 128 + sign), f"{self.name} ended with status {status}")
+        require(not group_members(self.process.pid), f"{self.name} left processes behind")
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+class Stage:
+    def __init__(self, dibsock):
+        self.dibsock = dibsock
+        self.programs = []
+        for old in glob.glob(f"/dev/shm/{PREFIX}*-programs"):
+            pid = os.path.basename(old)[len(PREFIX):].split("-")[0]
+            if not os.path.exists(f"/proc/{pid}"):
+                shutil.rmtree(old, ignore_errors=True)
+        self.root = pathlib.Path(f"/dev/shm/{PREFIX}{os.getpid()}-programs")
+        self.scratch = self.root / "scratch"
+        self.fabric = self.root / "fabric"
+        self.root.mkdir(0o700)
+        self.scratch.mkdir()
+        self.fabric.mkdir(0o700)
+        self.environment = {name: value for name, value in os.environ.items()
+                            if not name.startswith("DIBSOCK") and name != "LD_PRELOAD"}
+        self.environment.update(DIBSOCK_FABRIC=str(self.fabric), LC_ALL="C")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        for program in self.programs:
+            program.kill()
+            if kind is not None and kind is not SystemExit:
+                print(f"--- {program.name}:\n{program.output()[-4000:]}", file=sys.stderr)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def start(self, *command, under=True):
+        """Starts a program, under `dibsock run` or as it is."""
+        command = [str(word) for word in command]
+        name = f"{len(self.programs)}-{os.path.basename(command[0])}"
+        if under:
+            command = [self.dibsock, "run", "--", *command]
+        program = Program(name, command, self.scratch / f"{name}.log", self.environment,
+                          self.scratch)
+        self.programs.append(program)
+        return program
+
+    def serve(self, port, *command, under=True):
+        """Starts a server, and waits until it listens."""
+        server = self.start(*command, under=under)
+        wait_until(f"{server.name} listens",
+                   lambda: is_listening(port) or not server.is_running())
+        require(server.is_running(), f"{server.name} did not start")
+        return server
+
+    def connections(self, port):
+        """What `dibsock ss` shows of the connections of a port."""
+        shown = subprocess.run([self.dibsock, "ss", "--json"], env=self.environment,
+                               capture_output=True, text=True, timeout=10)
+        require(shown.returncode == 0, f"dibsock ss failed: {shown.stderr}")
+        return [end for end in json.loads(shown.stdout)
+                if port in (end["local_port"], end["peer_port"])]
+
+    def require_smcd(self, port, program, count=1):
+        """While the program runs: `count` connections send through memory."""
+        def ends_in_memory():
+            ends = [end for end in self.connections(port)
+                    if end["mode"] == "SMCD" and end["tx"]["lane"] == "dmb"]
+            return len(ends) >= count or not program.is_running()
+        wait_until(f"dibsock ss shows {count} x SMCD", ends_in_memory)
+        require(program.is_running(), f"dibsock ss did not show {count} x SMCD in time")
+
+    def require_tcp(self, port, program, seconds=20):
+        """For as long as the program runs: no connection is SMC-D. Gives how often
+        a connection was seen."""
+        seen = []
+        def look():
+            seen.extend(self.connections(port))
+            return not program.is_running()
+        wait_until(f"{program.name} ends", look, seconds)
+        require(all(end["mode"] == "TCP" for end in seen), f"not all is TCP: {seen}")
+        return len(seen)
+
+
+class Lo:
+    """How much the interface carries, from here on."""
+
+    def __init__(self):
+        self.before = lo_bytes()
+
+    def require_below(self, share, payload):
+        """Only a namespace of our own carries nothing of others."""
+        require(payload > 0, "there was no payload")
+        growth = lo_bytes() - self.before
+        print(f"payload {payload}, lo {growth}: {growth / payload:.4%}")
+        if os.environ.get("DIBSOCK_TEST_NAMESPACE"):
+            require(growth < share * payload, f"the payload went over TCP: not below {share:.0%}")
+        else:
+            print("lo is shared with others, and was not judged")
+
+
+class Capture:
+    """Packets of one TCP port, from creation to stop()."""
+
+    def __init__(self, stage, port):
+        need("dumpcap", "tshark")
+        self.stage, self.port = stage, port
+        self.file = stage.scratch / "capture.pcapng"
+        self.dumpcap = stage.start("dumpcap", "-q", "-i", "lo", "-B", "64", "-w", self.file, "-f",
+                                   f"tcp port {port} or udp port {port}", under=False)
+        wait_until("dumpcap captures",
+                   lambda: "File: " in self.dumpcap.output() or not self.dumpcap.is_running())
+        if not self.dumpcap.is_running():
+            skip(f"capturing is not permitted: {self.dumpcap.output()}")
+
+    def stop(self):
+        """A last packet of our own tells when all before it are in the file."""
+        last = b"dibsock-test: the last packet"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(last, (HOST, self.port))
+        wait_until("all packets are in the file", lambda: last in self.file.read_bytes())
+        self.dumpcap.stop(signal.SIGINT)
+
+    def tshark(self, *options):
+        done = subprocess.run(["tshark", "-n", "-r", self.file, *options], text=True,
+                              capture_output=True, env=self.stage.environment, timeout=30)
+        require(done.returncode == 0, f"tshark failed: {done.stderr}")
+        return done.stdout
+
+    def streams(self):
+        """What each end of each connection sent, in order."""
+        streams = {}
+        fields = self.tshark("-Y", "tcp.len > 0", "-T", "fields", "-e", "tcp.stream",
+                             "-e", "tcp.srcport", "-e", "tcp.payload")
+        for line in fields.splitlines():
+            stream, source, payload = line.split("\t")
+            streams.setdefault((stream, source), bytearray()).extend(bytes.fromhex(payload))
+        return list(streams.values())
+
+    def require_no_clc(self, least):
+        """In all that was sent: at least so many bytes."""
+        streams = self.streams()
+        size = sum(map(len, streams))
+        require(size >= least, f"{size} of {least} bytes were captured")
+        require(not any(word in stream for word in EYECATCHERS for stream in streams),
+                "a CLC message was sent")
+        print(f"no CLC message in {size} bytes of {len(streams)} streams")
+
+
+def enter_namespace():
+    """Starts this test again in a network namespace of its own, if that can be made."""
+    if os.environ.get("DIBSOCK_TEST_NAMESPACE"):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return
+    if not (shutil.which("unshare") and shutil.which("ip")):
+        return
+    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    up = subprocess.run([*unshare, "ip", "link", "set", "lo", "up"], capture_output=True)
+    if up.returncode == 0:
+        os.environ["DIBSOCK_TEST_NAMESPACE"] = "yes"
+        os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
+
+
+def terminate(*_):
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main(cases):
+    """Runs the case named on the command line: FILE DIBSOCK CASE."""
+    if len(sys.argv) != 3 or sys.argv[2] not in cases:
+        sys.exit(f"usage: {sys.argv[0]} DIBSOCK {'|'.join(cases)}")
+    enter_namespace()
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        with Stage(os.path.abspath(sys.argv[1])) as stage:
+            cases[sys.argv[2]](stage)
+    except Failure as failure:
+        sys.exit(f"FAILED: {failure}")
