@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""curl of a large file from Python's http.server: curl.py DIBSOCK CASE"""
+import hashlib
+import random
+import sys
+
+from stage import HOST, IS_LONG, Capture, Lo, free_port, main, need, require
+
+MIB = 1 << 20
+
+
+def make_file(stage, size):
+    """Text that does not repeat itself; no byte of it is one of an eyecatcher."""
+    made, digest = random.Random(1), hashlib.sha256()
+    (stage.scratch / "served").mkdir()
+    with open(stage.scratch / "served" / "file", "wb") as file:
+        for _ in range(size // MIB):
+            block = made.randbytes(MIB // 2).hex().encode()
+            file.write(block)
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of(file):
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def pair(stage, port, *options, server=True, client=True):
+    need("curl")
+    serving = stage.serve(port, sys.executable, "-m", "http.server", port, "--bind", HOST,
+                          "--directory", stage.scratch / "served", under=server)
+    return serving, stage.start("curl", "-sS", "--fail", "-o", stage.scratch / "received", *options,
+                                f"http://{HOST}:{port}/file", under=client)
+
+
+def on_memory(stage):
+    size = (1024 if IS_LONG else 64) * MIB
+    digest, port, lo = make_file(stage, size), free_port(), Lo()
+    server, client = pair(stage, port, "-w", "%{speed_download}")
+    stage.require_smcd(port, client)
+    print(f"{float(client.wait(60)) / 1e6:.0f} MB/s")
+    # The server is some MiB ahead on TCP when the first CLC message reaches it.
+    lo.require_below(0.05 if IS_LONG else 0.5, size)
+    require(digest_of(stage.scratch / "received") == digest, "other bytes were received")
+    server.stop()
+
+
+def on_tcp(stage, **under):
+    digest, port = make_file(stage, 2 * MIB), free_port()
+    capture = Capture(stage, port)
+    server, client = pair(stage, port, "--limit-rate", "2M", **under)
+    stage.require_tcp(port, client)
+    client.wait()
+    require(digest_of(stage.scratch / "received") == digest, "other bytes were received")
+    capture.stop()
+    capture.require_no_clc(2 * MIB)
+    server.stop()
+
+
+main({
+    "memory": on_memory,
+    "client_only": lambda stage: on_tcp(stage, server=False),
+    "server_only": lambda stage: on_tcp(stage, client=False),
+})
