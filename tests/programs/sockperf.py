@@ -20,8 +20,8 @@ def messages(output):
     require(counts, f"no result: {output}")
     sent, received = map(int, counts.groups())
     require(sent - received <= 1, f"{sent} sent, {received} received")
-    require(re.search(r"dropped messages = 0; .*duplicated messages = 0; .*out-of-order messages = 0",
-                      output), f"messages lost: {output}")
+    lost = re.findall(r"# (dropped|duplicated|out-of-order) messages = (\d+)", output)
+    require([count for _, count in lost] == ["0"] * 3, f"messages lost: {output}")
     return received
 
 
