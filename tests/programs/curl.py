@@ -49,7 +49,7 @@ def on_memory(stage):
 def on_tcp(stage, **under):
     digest, port = make_file(stage, 2 * MIB), free_port()
     capture = Capture(stage, port)
-    server, client = pair(stage, port, "--limit-rate", "2M", **under)
+    server, client = pair(stage, port, "--limit-rate", "1M", **under)
     stage.require_tcp(port, client)
     client.wait()
     require(digest_of(stage.scratch / "received") == digest, "other bytes were received")

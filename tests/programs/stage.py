@@ -213,6 +213,7 @@ class Stage:
         wait_until(f"{program.name} ends", look, seconds)
         left = [end for end in seen if end["mode"] != "TCP"]
         require(not left, f"not all is TCP: {left[:2]}")
+        require(seen, "dibsock ss showed no connection")
         print(f"dibsock ss showed {len(seen)} times TCP")
 
 
