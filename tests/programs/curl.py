@@ -47,14 +47,15 @@ def on_memory(stage):
 
 
 def on_tcp(stage, **under):
-    digest, port = make_file(stage, 2 * MIB), free_port()
+    size = 16 * MIB  # more than the kernel buffers: the server must wait for the client
+    digest, port = make_file(stage, size), free_port()
     capture = Capture(stage, port)
-    server, client = pair(stage, port, "--limit-rate", "1M", **under)
+    server, client = pair(stage, port, "--limit-rate", "16M", **under)
     stage.require_tcp(port, client)
     client.wait()
     require(digest_of(stage.scratch / "received") == digest, "other bytes were received")
     capture.stop()
-    capture.require_no_clc(2 * MIB)
+    capture.require_no_clc(size)
     server.stop()
 
 
