@@ -51,6 +51,13 @@ bool matches(const record& entry, const connection_key& key) noexcept {
          entry.server_address == key.server;
 }
 
+// Its maker has not come to the end, or was killed on the way: sizes that only
+// such a file has. One of full size without the magic is unfinished too.
+bool is_begun(const struct stat& status) noexcept {
+  const auto size = static_cast<std::size_t>(status.st_size);
+  return size == 0 || size == listeners_at;
+}
+
 std::uint32_t next_free(std::uint32_t state) noexcept { return ((state >> 8) + 1) << 8; }
 
 }  // namespace
@@ -91,8 +98,8 @@ result<rendezvous> rendezvous::open(const fabric& in) noexcept {
   }
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return last_error();
-  const bool is_new = status.st_size == 0;
-  if (is_new) {
+  // Makers hold the lock to the end: what is unfinished now is ours to make.
+  if (is_begun(status)) {
     if (const error_code failure = reserve(file.get(), 0, listeners_at)) {
       static_cast<void>(::ftruncate(file.get(), 0));
       return failure;
@@ -106,7 +113,8 @@ result<rendezvous> rendezvous::open(const fabric& in) noexcept {
   opened.memory_ = std::move(*memory);
   opened.inode_ = status.st_ino;
   opened.nonce_seed_ = random_number();
-  if (is_new) opened.head().magic.store(magic, std::memory_order_release);
+  std::uint64_t unfinished = 0;
+  opened.head().magic.compare_exchange_strong(unfinished, magic, std::memory_order_acq_rel);
   static_cast<void>(::flock(file.get(), LOCK_UN));
   if (opened.head().magic.load(std::memory_order_acquire) != magic) {
     return make_error_code(errc::fabric_unusable);
@@ -121,15 +129,16 @@ result<rendezvous> rendezvous::open_read_only(const fabric& in) noexcept {
   if (!file.is_open()) return last_error();
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return last_error();
+  if (is_begun(status)) return system_error(ENOENT);
   if (static_cast<std::size_t>(status.st_size) != file_size) {
     return make_error_code(errc::fabric_unusable);
   }
   result<mapping> memory = mapping::map(file.get(), file_size, 0, false);
   if (!memory) return memory.error();
   opened.memory_ = std::move(*memory);
-  if (opened.head().magic.load(std::memory_order_acquire) != magic) {
-    return make_error_code(errc::fabric_unusable);
-  }
+  const std::uint64_t version = opened.head().magic.load(std::memory_order_acquire);
+  if (version == 0) return system_error(ENOENT);
+  if (version != magic) return make_error_code(errc::fabric_unusable);
   return opened;
 }
 

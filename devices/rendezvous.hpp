@@ -150,7 +150,7 @@ class rendezvous {
   // Opens or makes the rendezvous of a fabric. errc::fabric_unusable for a
   // file of another version, errc::fabric_full without room.
   [[nodiscard]] static result<rendezvous> open(const fabric&) noexcept;
-  // For tools: never writes, and fails where there is none.
+  // For tools: never writes. ENOENT where there is none, or none that is finished.
   [[nodiscard]] static result<rendezvous> open_read_only(const fabric&) noexcept;
 
   // Devices. leave() also withdraws the device's listeners and its ends of

@@ -132,6 +132,8 @@ void read_listeners(const dibs::fabric& in, const std::map<dibs::gid, process_en
   static_cast<void>(
       read_guarded([&]() noexcept { meeting = dibs::rendezvous::open_read_only(in); }));
   if (!meeting) {
+    // Its maker is about to finish it: nobody can listen yet.
+    if (meeting.error() == dibs::system_error(ENOENT)) return;
     throw std::runtime_error("'" + std::string(in.rendezvous_path().data()) +
                              "': " + meeting.error().message());
   }

@@ -96,6 +96,23 @@ TEST_CASE("rendezvous: a file of another version or length is refused") {
   CHECK(rendezvous::open_read_only(in).error() == dibs::errc::fabric_unusable);
 }
 
+TEST_CASE("rendezvous: a file whose maker was killed is finished by the next") {
+  const scratch_fabric scratch;
+  const dibs::fabric in = scratch.open();
+  { static_cast<void>(open_in(scratch)); }
+  const std::string path = in.rendezvous_path().data();
+  const auto size = std::filesystem::file_size(path);
+  const auto tables = rendezvous::device_count * sizeof(dibs::device_entry);
+  // Made, reserved, of full length: the steps of a maker before the last.
+  for (const auto so_far : {std::uintmax_t{0}, dibs::page_size + tables, size}) {
+    std::filesystem::resize_file(path, 0);
+    std::filesystem::resize_file(path, so_far);
+    CHECK(rendezvous::open_read_only(in).error() == dibs::system_error(ENOENT));
+    CHECK(rendezvous::open(in).has_value());
+    CHECK(rendezvous::open_read_only(in).has_value());
+  }
+}
+
 TEST_CASE("rendezvous: many processes may make the file at once") {
   for (int round = 0; round < 20; ++round) {
     const scratch_fabric scratch;
