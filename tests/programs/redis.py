@@ -17,7 +17,7 @@ def serve(stage, port, under=True):
 def ask(stage, port, *words):
     """By redis-cli, outside of dibsock."""
     done = subprocess.run(["redis-cli", "-h", HOST, "-p", str(port), *words], text=True,
-                          capture_output=True, timeout=10, env=stage.environment)
+                          capture_output=True, timeout=30, env=stage.environment)
     require(done.returncode == 0, f"redis-cli failed: {done.stderr}")
     return done.stdout
 
@@ -43,7 +43,7 @@ def on_memory(stage):
     server, lo = serve(stage, port), Lo()
     client = benchmark(stage, port, requests, "-c", CLIENTS)
     stage.require_smcd(port, client, CLIENTS)
-    output = client.wait(600 if IS_LONG else 40)
+    output = client.wait(600 if IS_LONG else 80)
     statistics = ask(stage, port, "info", "stats")
     payload = sum(map(int, re.findall(r"total_net_\w+put_bytes:(\d+)", statistics)))
     # Each command opens its connections anew, and their first calls are TCP's.

@@ -29,7 +29,7 @@ def on_memory(stage):
     port, lo = free_port(), Lo()
     server, client = pair(stage, port, "-t", SECONDS)
     stage.require_smcd(port, client, 2)
-    output = client.wait(SECONDS + 10)
+    output = client.wait(SECONDS + 40)
     count = messages(output)
     for line in output.splitlines():
         if "Latency is" in line or "percentile 99.000" in line or "percentile 50.000" in line:
@@ -44,7 +44,7 @@ def on_tcp(stage, **under):
     server, client = pair(stage, port, "-t", 1, "--mps", 1000, **under)
     stage.require_tcp(port, client)
     count = messages(client.wait())
-    require(count > 100, "too few messages")
+    require(count > 10, "too few messages")
     capture.stop()
     capture.require_no_clc(2 * SIZE * count)
     server.stop()

@@ -26,6 +26,10 @@ IS_LONG = SECONDS >= 10
 # "SMCR" and "SMCD" in EBCDIC: the first bytes of every CLC message.
 EYECATCHERS = bytes.fromhex("e2d4c3d9"), bytes.fromhex("e2d4c3c4")
 
+# What a connection may have sent over TCP before it switches: the kernel's buffers are
+# full by then.
+START = 16 << 20
+
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -50,7 +54,7 @@ def need(*programs):
             skip(f"there is no {program}")
 
 
-def wait_until(what, is_true, seconds=10):
+def wait_until(what, is_true, seconds=30):
     """Asks until the answer is true, and gives it."""
     deadline = time.monotonic() + seconds
     while not (answer := is_true()):
@@ -113,7 +117,7 @@ class Program:
     def is_running(self):
         return self.process.poll() is None
 
-    def wait(self, seconds=20):
+    def wait(self, seconds=40):
         """Waits for a good end, and gives what was printed."""
         try:
             status = self.process.wait(seconds)
@@ -122,7 +126,7 @@ class Program:
         require(status == 0, f"{self.name} ended with status {status}")
         return self.output()
 
-    def stop(self, sign=signal.SIGTERM, seconds=5):
+    def stop(self, sign=signal.SIGTERM, seconds=20):
         """Asks a server to end; it must do so, but may do so by the signal."""
         self.process.send_signal(sign)
         try:
@@ -156,6 +160,9 @@ class Stage:
         self.fabric.mkdir(0o700)
         self.environment = {name: value for name, value in os.environ.items()
                             if not name.startswith("DIBSOCK") and name != "LD_PRELOAD"}
+        if not IS_LONG:
+            # A reader that gets no CPU for long, on a busy machine, is not the test's matter.
+            self.environment["DIBSOCK_PATIENCE_US"] = "1000000"
         self.environment.update(DIBSOCK_FABRIC=str(self.fabric), HOME=str(self.scratch), LC_ALL="C")
 
     def __enter__(self):
@@ -190,7 +197,7 @@ class Stage:
     def connections(self, port):
         """What `dibsock ss` shows of the connections of a port."""
         shown = subprocess.run([self.dibsock, "ss", "--json"], env=self.environment,
-                               capture_output=True, text=True, timeout=10)
+                               capture_output=True, text=True, timeout=30)
         require(shown.returncode == 0, f"dibsock ss failed: {shown.stderr}")
         return [end for end in json.loads(shown.stdout)
                 if port in (end["local_port"], end["peer_port"])]
@@ -204,7 +211,7 @@ class Stage:
         wait_until(f"dibsock ss shows {count} x SMCD", ends_in_memory)
         require(program.is_running(), f"dibsock ss did not show {count} x SMCD in time")
 
-    def require_tcp(self, port, program, seconds=20):
+    def require_tcp(self, port, program, seconds=40):
         """For as long as the program runs: no connection is SMC-D."""
         seen = []
         def look():
@@ -223,13 +230,14 @@ class Lo:
     def __init__(self):
         self.before = lo_bytes()
 
-    def require_below(self, share, payload):
+    def require_below(self, share, payload, start=0):
         """Only a namespace of our own carries nothing of others."""
         require(payload > 0, "there was no payload")
         growth = lo_bytes() - self.before
         print(f"payload {payload}, lo {growth}: {growth / payload:.4%}")
         if os.environ.get("DIBSOCK_TEST_NAMESPACE"):
-            require(growth < share * payload, f"the payload went over TCP: not below {share:.0%}")
+            require(growth < share * payload + start,
+                    f"the payload went over TCP: not below {share:.0%} and {start} bytes")
         else:
             print("lo is shared with others, and was not judged")
 
@@ -258,7 +266,7 @@ class Capture:
 
     def tshark(self, *options):
         done = subprocess.run(["tshark", "-n", "-r", self.file, *options], text=True,
-                              capture_output=True, env=self.stage.environment, timeout=30)
+                              capture_output=True, env=self.stage.environment, timeout=60)
         require(done.returncode == 0, f"tshark failed: {done.stderr}")
         return done.stdout
 
@@ -309,5 +317,5 @@ def main(cases):
     try:
         with Stage(os.path.abspath(sys.argv[1])) as stage:
             cases[sys.argv[2]](stage)
-    except Failure as failure:
+    except (Failure, subprocess.TimeoutExpired) as failure:
         sys.exit(f"FAILED: {failure}")
