@@ -539,6 +539,7 @@ bool connection::peer_is_done_sending() const noexcept {
 
 void connection::shutdown_write() noexcept {
   const dibs::lock_guard guard(end_->sending.lock);
+  if (!end_->sending.is_shut) end_->sending.was_peer_first = peer_is_done_sending();
   end_->sending.is_shut = true;
   change_consumer_word([](cdc::cursor_word& word) { word.connection_flags |= cdc::sending_done; });
   if (stage() == end_stage::established) stack_->signals().signal(theirs());

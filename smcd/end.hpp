@@ -37,6 +37,7 @@ struct alignas(dibs::cache_line) direction {
   std::atomic<std::uint32_t> marks;      // sending: published; receiving: taken
   bool is_shut;                          // sending: shutdown(WR) was called
   bool is_pinned;                        // sending: stays on TCP for good
+  bool was_peer_first;                   // sending: shut after the peer had ended its direction
   std::uint64_t told;                    // receiving: bytes of the ring that the peer knows we read
   std::uint64_t full_since;              // sending: ticks when the ring was first found full, or 0
   std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health

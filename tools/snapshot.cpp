@@ -50,7 +50,6 @@ std::string printable(std::string_view text) {
 traffic read_direction(const smcd::direction& from) noexcept {
   traffic read;
   read.on = from.on();
-  read.is_shut = is_set(from.is_shut);
   read.dmb_bytes = from.dmb_bytes();
   read.tcp_bytes = from.tcp_bytes.load(std::memory_order_relaxed);
   return read;
@@ -71,6 +70,12 @@ connection_entry read_end(const smcd::end_state& from, const process_entry& owne
   read.token = from.dmb_token;
   read.peer_token = from.peer_token;
   read.link_id = from.link_id;
+  read.record_index = from.record_index;
+  read.life.is_decided = read.stage == smcd::end_stage::plain ||
+                         read.stage == smcd::end_stage::declined ||
+                         read.stage == smcd::end_stage::established;
+  read.life.is_shut = is_set(from.sending.is_shut);
+  read.life.was_peer_first = is_set(from.sending.was_peer_first);
   return read;
 }
 
@@ -121,12 +126,29 @@ void find_peers(std::vector<connection_entry>& connections) {
   for (connection_entry& entry : connections) {
     if (entry.peer_token == 0) continue;
     const auto found = by_dmb.find({entry.peer, entry.peer_token});
-    if (found != by_dmb.end()) entry.peer_is_shut = found->second->sending.is_shut;
+    if (found != by_dmb.end()) entry.life.peer_is_done = found->second->life.is_shut;
   }
 }
 
-void read_listeners(const dibs::fabric& in, const std::map<dibs::gid, process_entry>& owners,
-                    std::vector<listener_entry>& to) {
+// The record of a connection says whether the other end has closed, its
+// device whether it died.
+void find_departed(const dibs::fabric& in, const std::map<dibs::gid, process_entry>& owners,
+                   dibs::rendezvous& meeting, std::vector<connection_entry>& connections) noexcept {
+  for (connection_entry& entry : connections) {
+    if (entry.peer.is_none() || entry.record_index >= dibs::rendezvous::record_count) continue;
+    static_cast<void>(read_guarded([&]() noexcept {
+      const dibs::record* at = meeting.record_at(entry.record_index);
+      if (at == nullptr) return;
+      const std::uint32_t gone =
+          entry.role == smcd::handshake_role::client ? dibs::server_gone : dibs::client_gone;
+      entry.life.peer_is_gone = (at->state.load(std::memory_order_relaxed) & gone) != 0;
+    }));
+    if (owners.count(entry.peer) == 0 && !in.is_alive(entry.peer)) entry.life.peer_is_gone = true;
+  }
+}
+
+void read_rendezvous(const dibs::fabric& in, const std::map<dibs::gid, process_entry>& owners,
+                     snapshot& to) {
   if (!is_file(in.rendezvous_path().data())) return;
   dibs::result<dibs::rendezvous> meeting = dibs::make_error_code(dibs::errc::fabric_unusable);
   static_cast<void>(
@@ -146,8 +168,9 @@ void read_listeners(const dibs::fabric& in, const std::map<dibs::gid, process_en
   }));
   for (std::size_t i = 0; i < copied; ++i) {
     const auto owner = owners.find(entries[i].get().device);
-    if (owner != owners.end()) to.push_back({owner->second, entries[i].get().address});
+    if (owner != owners.end()) to.listeners.push_back({owner->second, entries[i].get().address});
   }
+  find_departed(in, owners, *meeting, to.connections);
 }
 
 }  // namespace
@@ -170,7 +193,7 @@ snapshot take_snapshot(const dibs::fabric& in) {
     }
   }
   find_peers(taken.connections);
-  read_listeners(in, owners, taken.listeners);
+  read_rendezvous(in, owners, taken);
 
   std::sort(taken.connections.begin(), taken.connections.end(), [](const auto& a, const auto& b) {
     return std::tie(a.owner.pid, a.owner.device, a.local, a.remote) <
@@ -186,17 +209,10 @@ snapshot take_snapshot(const dibs::fabric& in) {
 // ---- in words --------------------------------------------------------------
 
 std::string_view state_name(const connection_entry& entry) noexcept {
-  switch (entry.stage) {
-    case smcd::end_stage::candidate:
-    case smcd::end_stage::joined:
-    case smcd::end_stage::handshake: return "INIT";
-    case smcd::end_stage::plain:
-    case smcd::end_stage::declined:
-    case smcd::end_stage::established: break;
-    default: return "UNKNOWN";
-  }
-  if (entry.sending.is_shut) return entry.peer_is_shut ? "PEERCLOSEWAIT2" : "PEERCLOSEWAIT1";
-  return entry.peer_is_shut ? "APPCLOSEWAIT1" : "ACTIVE";
+  const bool is_known = entry.life.is_decided || entry.stage == smcd::end_stage::candidate ||
+                        entry.stage == smcd::end_stage::joined ||
+                        entry.stage == smcd::end_stage::handshake;
+  return is_known ? smcd::to_text(smcd::state_of(entry.life)) : "UNKNOWN";
 }
 
 std::string_view stage_name(smcd::end_stage stage) noexcept {

@@ -8,6 +8,7 @@
 #include <devices/ids.hpp>
 #include <devices/inet.hpp>
 #include <smcd/end.hpp>
+#include <smcd/state.hpp>
 
 #include <cstdint>
 #include <string>
@@ -26,7 +27,6 @@ struct process_entry {
 
 struct traffic {
   smcd::lane on = smcd::lane::tcp;
-  bool is_shut = false;
   std::uint64_t tcp_bytes = 0;
   std::uint64_t dmb_bytes = 0;
 };
@@ -45,8 +45,9 @@ struct connection_entry {
   std::uint64_t token = 0;
   std::uint64_t peer_token = 0;
   std::uint32_t link_id = 0;
-  // shutdown(WR) at the other end, as far as that end stands in this fabric.
-  bool peer_is_shut = false;
+  std::uint32_t record_index = 0;
+  // The other end's part in it as far as that end stands in this fabric.
+  smcd::life life;
 };
 
 struct listener_entry {
@@ -66,7 +67,7 @@ struct snapshot {
 
 // ---- in words --------------------------------------------------------------
 
-// The state that SMC gives such a connection: INIT, ACTIVE, PEERCLOSEWAIT1...
+// smcd/state.hpp, or UNKNOWN.
 [[nodiscard]] std::string_view state_name(const connection_entry&) noexcept;
 [[nodiscard]] std::string_view stage_name(smcd::end_stage) noexcept;
 [[nodiscard]] std::string_view lane_name(smcd::lane) noexcept;

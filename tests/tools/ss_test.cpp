@@ -220,11 +220,31 @@ TEST_CASE("ss: states follow both directions") {
   pair.client.shutdown_write();
   CHECK(states() == lines{"APPCLOSEWAIT1 server", "PEERCLOSEWAIT1 client"});
   pair.server.shutdown_write();
-  CHECK(states() == lines{"PEERCLOSEWAIT2 server", "PEERCLOSEWAIT2 client"});
+  CHECK(states() == lines{"APPCLOSEWAIT2 server", "PEERCLOSEWAIT2 client"});
   static_cast<void>(pair.client.close());
-  CHECK(states() == lines{"PEERCLOSEWAIT1 server"});
+  CHECK(states() == lines{"APPCLOSEWAIT2 server"});
   static_cast<void>(pair.server.close());
   CHECK(states().empty());
+}
+
+TEST_CASE("ss: an end whose peer closed waits for its program") {
+  scene at;
+  const auto state_at = [&] {
+    const std::string text = ss(at.stacks.fabric).output;
+    const std::size_t line = text.find('\n') + 1;
+    return text.substr(line, text.find(' ', line) - line);
+  };
+  support::two_ends& first = at.add();
+  REQUIRE(first.establish());
+  static_cast<void>(first.client.close());
+  CHECK(state_at() == "APPCLOSEWAIT1");
+  static_cast<void>(first.server.close());
+
+  support::two_ends& second = at.add();
+  REQUIRE(second.establish());
+  second.client.shutdown_write();
+  static_cast<void>(second.server.close());
+  CHECK(state_at() == "APPFINCLOSEWAIT");
 }
 
 TEST_CASE("ss: what is not SMC-D says why, or how far it is") {
