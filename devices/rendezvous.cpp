@@ -328,7 +328,9 @@ record_ref rendezvous::publish(const connection_key& key, const gid& device,
     record* entry = record_at(index);
     std::uint32_t state = entry->state.load(std::memory_order_acquire);
     if ((state & record_state_mask) != record_free) continue;
-    if (!entry->state.compare_exchange_strong(state, state | record_filling)) continue;
+    // Bits that mean nothing do not survive, whoever set them.
+    const std::uint32_t generation = state >> 8;
+    if (!entry->state.compare_exchange_strong(state, generation << 8 | record_filling)) continue;
     entry->netns = key.netns;
     entry->client_address = key.client;
     entry->server_address = key.server;
@@ -340,8 +342,8 @@ record_ref rendezvous::publish(const connection_key& key, const gid& device,
     entry->client.socket_cookie = socket_cookie;
     entry->client.home_slot = home_slot;
     // [record] everything above before the state that shows it.
-    entry->state.store(state | record_published, std::memory_order_release);
-    return {entry, state >> 8};
+    entry->state.store(generation << 8 | record_published, std::memory_order_release);
+    return {entry, generation};
   }
   return {};
 }

@@ -75,6 +75,22 @@ TEST_CASE("rendezvous: two processes see one file") {
   CHECK(found.at->nonce != 0);
 }
 
+TEST_CASE("rendezvous: bits that mean nothing do not spoil a record for good") {
+  const scratch_fabric scratch;
+  rendezvous on = open_in(scratch);
+  const record_ref first = on.publish(key_of(1), client, 0, 0);
+  REQUIRE(first.at != nullptr);
+  on.release(first, true);
+  REQUIRE(stage_of(first) == dibs::record_free);
+  first.at->state |= 0xC0 | dibs::server_gone;
+  const record_ref again = on.publish(key_of(1), client, 0, 0);
+  REQUIRE(again.at == first.at);
+  CHECK(on.find(key_of(1)).at == again.at);
+  CHECK(on.join(again, server, 0, 0));
+  CHECK(again.is_joined());
+  CHECK((again.at->state & 0xF0) == 0);
+}
+
 TEST_CASE("rendezvous: a file of another version or length is refused") {
   const scratch_fabric scratch;
   const dibs::fabric in = scratch.open();
