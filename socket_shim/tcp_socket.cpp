@@ -21,6 +21,17 @@ bool option(int fd, int level, int name, T& to) noexcept {
   return ::getsockopt(fd, level, name, &to, &size) == 0;
 }
 
+// The kernel counts a FIN as one more byte received. Once the state is "closed"
+// nobody can tell whether there was one.
+constexpr std::uint8_t tcp_closed = 7;
+bool has_fin(std::uint8_t state) noexcept {
+  constexpr std::uint8_t time_wait = 6;
+  constexpr std::uint8_t close_wait = 8;
+  constexpr std::uint8_t last_ack = 9;
+  constexpr std::uint8_t closing = 11;
+  return state == time_wait || state == close_wait || state == last_ack || state == closing;
+}
+
 }  // namespace
 
 smcd::result<std::size_t> tcp_socket::receive(std::span<std::byte> to) noexcept {
@@ -57,7 +68,8 @@ bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept 
   tcp_info again{};
   if (!option(fd_, IPPROTO_TCP, TCP_INFO, again)) return false;
   if (again.tcpi_bytes_received != info.tcpi_bytes_received) return counters(written, read);
-  read = info.tcpi_bytes_received - waiting;
+  if (again.tcpi_state == tcp_closed) return false;
+  read = info.tcpi_bytes_received - waiting - (has_fin(again.tcpi_state) ? 1 : 0);
   return true;
 }
 

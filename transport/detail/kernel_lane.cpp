@@ -31,6 +31,17 @@ msghdr message_of(smcd::buffers list) noexcept {
   return message;
 }
 
+// The kernel counts a FIN as one more byte received. Once the state is "closed"
+// nobody can tell whether there was one.
+constexpr std::uint8_t tcp_closed = 7;
+bool has_fin(std::uint8_t state) noexcept {
+  constexpr std::uint8_t time_wait = 6;
+  constexpr std::uint8_t close_wait = 8;
+  constexpr std::uint8_t last_ack = 9;
+  constexpr std::uint8_t closing = 11;
+  return state == time_wait || state == close_wait || state == last_ack || state == closing;
+}
+
 }  // namespace
 
 smcd::result<std::size_t> kernel_lane::receive(std::span<std::byte> to) noexcept {
@@ -76,8 +87,9 @@ bool kernel_lane::counters(std::uint64_t& written, std::uint64_t& read) noexcept
     tcp_info after{};
     if (!option(fd_, IPPROTO_TCP, TCP_INFO, after)) return false;
     if (after.tcpi_bytes_received == before.tcpi_bytes_received) {
+      if (after.tcpi_state == tcp_closed) return false;
       written = after.tcpi_bytes_sent - after.tcpi_bytes_retrans + after.tcpi_notsent_bytes;
-      read = after.tcpi_bytes_received - waiting;
+      read = after.tcpi_bytes_received - waiting - (has_fin(after.tcpi_state) ? 1 : 0);
       return true;
     }
     before = after;
