@@ -268,7 +268,12 @@ bool connection::send_clc(tcp_lane& tcp) noexcept {
   const dibs::lock_guard guard(to.lock);
   if (guard.is_nested()) return false;
   if (!end_->is_clc_marked) {
-    if (to.is_shut || peer_refuses()) {
+    // A dead peer's kernel answers our message with RST, and may drop bytes of
+    // the application over it that are still on their way to us.
+    const dibs::gid named = end_->talk.peer_gid();
+    const bool is_alive =
+        stack_->device().query_remote_gid(named.is_none() ? theirs().device : named);
+    if (to.is_shut || peer_refuses() || !is_alive) {
       end_->talk.give_up(decline_code::peer_declined);
       return true;
     }

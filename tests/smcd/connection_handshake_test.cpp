@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -377,6 +378,26 @@ TEST_CASE("handshake on a lane: a kernel that cannot count keeps the connection 
   converse(ends);
   CHECK(!ends.client.connection.is_established());
   CHECK(!ends.server.connection.is_established());
+}
+
+TEST_CASE(
+    "handshake on a lane: nobody speaks CLC to the dead, whose kernel would answer with RST") {
+  for (const step at : {step::joined, step::proposal_sent, step::accept_sent}) {
+    INFO("step " << static_cast<int>(at));
+    two_ends ends;
+    go_to(ends, at);
+    const bool is_server_next = at == step::proposal_sent;
+    end_point& living = is_server_next ? ends.server : ends.client;
+    const smcd::stack& dead =
+        is_server_next ? ends.stacks().of_client() : ends.stacks().of_server();
+    const std::uint64_t written = living.tcp.written();
+    // As after kill -9: no goodbye in the record, and nobody holds its home.
+    std::filesystem::remove(ends.stacks().fabric.open().home_path(dead.self().gid).data());
+    living.connection.advance(living.tcp);
+    CHECK(living.tcp.written() == written);
+    CHECK(!living.connection.is_established());
+    CHECK(living.stage() != end_stage::handshake);
+  }
 }
 
 // ---- staying on TCP ------------------------------------------------------------
