@@ -193,7 +193,9 @@ void signaller::signal_word(std::uint64_t word) noexcept {
 void signaller::ring(const waiter& who) noexcept {
   const int saved = errno;
   const auto name = fabric_.bell_path(devices_->device_of(who.device), who.queue);
-  const unique_fd bell(::open(name.data(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  // Read and write: a waiter that dies between open and write would cost us a
+  // SIGPIPE if we were not a reader ourselves.
+  const unique_fd bell(::open(name.data(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
   // A full bell is rung already; a missing one has no sleeper.
   if (bell.is_open()) static_cast<void>(!::write(bell.get(), "", 1));
   errno = saved;

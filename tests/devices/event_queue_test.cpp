@@ -93,6 +93,28 @@ TEST_CASE("event_queue: a waiter survives its word, and no waiter is zero") {
   }
 }
 
+TEST_CASE("event_queue: whoever rings while the waiter dies gets no SIGPIPE") {
+  const scratch_fabric scratch;
+  device own(scratch);
+  event_queue queue = own.open_queue();
+  record_side side{};
+  REQUIRE(dibs::enter_waiter(side, queue.word(1)));
+  // Only the thread below has the bell now.
+  ::close(queue.release_bell());
+  std::atomic<bool> is_over{false};
+  std::thread waiter([&] {
+    const auto name = own.in.bell_path(gid_of(1), 0);
+    while (!is_over) ::close(::open(name.data(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  });
+  for (int i = 0; i < 20'000; ++i) {
+    queue.arm();
+    own.sender->signal(side);
+  }
+  is_over = true;
+  waiter.join();
+  CHECK(queue.has_bits());
+}
+
 TEST_CASE("event_queue: a signal sets the bit, and rings only when armed, and only once") {
   const scratch_fabric scratch;
   device own(scratch);
