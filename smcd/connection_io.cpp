@@ -128,7 +128,10 @@ connection::turn connection::follow_marks() noexcept {
   if (next.what == next_mark::answer::none) return turn::nothing;
   if (next.what == next_mark::answer::invalid) return turn::broken;
   if (next.at.offset > from.offset()) return turn::nothing;
-  if (next.at.kind == mark_clc) return turn::clc;
+  // After the handshake nobody takes such a message, and all behind it would wait.
+  if (next.at.kind == mark_clc) {
+    return stage() == end_stage::established ? turn::broken : turn::clc;
+  }
   lane_word now = from.now();
   if (next.at.kind == mark_to_dmb) {
     if (inbound_.control.load(std::memory_order_acquire) == nullptr) return turn::broken;

@@ -353,6 +353,20 @@ TEST_CASE("connection: the end of the stream comes behind the last byte, and sta
   }
 }
 
+TEST_CASE("connection: a CLC message after the handshake breaks the connection, at once") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  std::uint32_t published = ends.client.connection.state().sending.marks;
+  const std::uint64_t offset = ends.client.connection.state().sending.offset;
+  smcd::publish_mark(ends.client.side(), published, {offset + 2, smcd::mark_clc, 40});
+  REQUIRE(ends.client.write("hello").has_value());
+  // What stands before it is read.
+  CHECK(ends.server.read_text() == "he");
+  CHECK(ends.server.connection.has_input(ends.server.tcp));
+  std::byte one{};
+  CHECK(ends.server.read({&one, 1}).error() == smcd::errc::protocol_violation);
+}
+
 TEST_CASE("connection: a half-closed peer is written to in the DMB, from before the switch on") {
   // The server shuts down before the handshake has come to it.
   two_ends ends;
