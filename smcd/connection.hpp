@@ -47,7 +47,7 @@ class connection {
 
   // The application's bytes. As read(2) and write(2) on a non-blocking socket:
   // how many were moved (0: end of stream), would_block, or TCP's error.
-  // `now` in ticks.
+  // Requires buffers of at least one byte; `now` in ticks.
   [[nodiscard]] result<std::size_t> read_some(tcp_lane&, buffers, bool is_peek,
                                               std::uint64_t now) noexcept;
   [[nodiscard]] result<std::size_t> write_some(tcp_lane&, buffers, std::uint64_t now) noexcept;

@@ -5,34 +5,16 @@
 #include <smcd/clc.hpp>
 #include <smcd/handshake.hpp>
 
+#include <fuzz/script.hpp>
+
 #include <algorithm>
-#include <cstdlib>
 #include <vector>
 
+using fuzz::expect;
 using smcd::handshake;
 using smcd::handshake_step;
 
 namespace {
-
-void expect(bool holds) {
-  if (!holds) std::abort();
-}
-
-class script {
- public:
-  script(const std::uint8_t* data, std::size_t size) : rest_(data, size) {}
-
-  [[nodiscard]] bool is_over() const { return rest_.empty(); }
-  std::uint8_t byte() { return is_over() ? std::uint8_t{0} : take(1)[0]; }
-  std::span<const std::uint8_t> take(std::size_t n) {
-    const auto taken = rest_.first(std::min(n, rest_.size()));
-    rest_ = rest_.subspan(taken.size());
-    return taken;
-  }
-
- private:
-  std::span<const std::uint8_t> rest_;
-};
 
 smcd::identity self() {
   smcd::identity made{};
@@ -65,7 +47,7 @@ void expect_promises(const handshake& end) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  script todo(data, size);
+  fuzz::script todo(data, size);
   handshake end =
       todo.byte() % 2 == 0 ? handshake::client(self(), 0) : handshake::server(self(), 0);
   std::vector<std::byte> sent;
