@@ -416,6 +416,8 @@ void connection::establish(bool is_shared) noexcept {
   end_->sending.is_pinned = end_->sending.is_pinned || control == nullptr;
   end_->local_reason = decline_code::none;
   end_->stage.store(end_stage::established, std::memory_order_release);
+  // A reader of ours that met the peer's mark too early must look again.
+  stack_->signals().signal(mine());
   if (!end_->sending.is_pinned && !end_->sending.is_shut)
     static_cast<void>(switch_sending(lane::dmb));
 }

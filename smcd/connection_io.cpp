@@ -91,10 +91,12 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
         return tell(health);
       }
     }
-    // A CLC message stands here, perhaps not all of it yet.
+    // A CLC message stands here, perhaps not all of it yet; or the end of the
+    // handshake is awaited.
     const std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
+    const end_stage before = stage();
     advance(tcp);
-    if (from.marks.load(std::memory_order_relaxed) != taken) continue;
+    if (from.marks.load(std::memory_order_relaxed) != taken || stage() != before) continue;
     if (is_cut_off(tcp)) return std::size_t{0};
     return dibs::would_block();
   }
@@ -134,7 +136,10 @@ connection::turn connection::follow_marks() noexcept {
   }
   lane_word now = from.now();
   if (next.at.kind == mark_to_dmb) {
-    if (inbound_.control.load(std::memory_order_acquire) == nullptr) return turn::broken;
+    // Before our end of the handshake is over the DMB may still be dropped.
+    const end_stage at = stage();
+    if (at == end_stage::handshake) return turn::clc;
+    if (at != end_stage::established) return turn::broken;
     now.on = lane::dmb;
   } else if (next.at.kind == mark_to_tcp) {
     now.on = lane::tcp;

@@ -573,3 +573,45 @@ TEST_CASE(
   CHECK(ends.client.write("unread").value() == 6);
   CHECK(ends.server.close() == connection::close_way::reset);
 }
+
+TEST_CASE("handshake on a lane: a peer that enters the DMB before its time ends in an error") {
+  two_ends ends;
+  go_to(ends, step::accept_sent);
+  // The server has a DMB, and waits for Confirm. Instead comes a mark.
+  dibs::record_side& hostile = ends.client.side();
+  std::uint32_t published = hostile.marks_published;
+  smcd::publish_mark(hostile, published, {1, smcd::mark_to_dmb, 0});
+  const std::string first = ends.server.read_text();
+  // And then it declines.
+  ends.client.connection.stay_on_tcp(decline_code::option_unsupported);
+  ends.client.connection.advance(ends.client.tcp);
+  ends.server.connection.advance(ends.server.tcp);
+  CHECK(ends.server.connection.receives_on() == lane::tcp);
+  CHECK(first == "(the peer violated the SMC-D protocol)");
+  static_cast<void>(ends.server.connection.has_input(ends.server.tcp));
+  CHECK(ends.server.connection.readable_size(ends.server.tcp) == 0);
+  CHECK(ends.server.read_text() != "");
+}
+
+TEST_CASE("handshake on a lane: a peer that enters the DMB while Confirm is on its way, and goes") {
+  for (const bool is_read_between : {false, true}) {
+    two_ends ends;
+    go_to(ends, step::accept_sent);
+    // The client's lane takes a part of Confirm only.
+    ends.client.tcp.rules().capacity = ends.server.tcp.pending() + 50;
+    ends.client.connection.advance(ends.client.tcp);
+    REQUIRE(ends.client.stage() == end_stage::handshake);
+    dibs::record_side& hostile = ends.server.side();
+    std::uint32_t published = hostile.marks_published;
+    smcd::publish_mark(hostile, published, {0, smcd::mark_to_dmb, 0});
+    if (is_read_between) CHECK(ends.client.read_text() == "(wait)");
+    CHECK(!ends.client.connection.has_input(ends.client.tcp));
+    CHECK(ends.client.connection.receives_on() == lane::tcp);
+    ends.server.tcp.reset();
+    ends.client.connection.advance(ends.client.tcp);
+    CHECK(ends.client.stage() != end_stage::handshake);
+    CHECK(ends.client.connection.has_input(ends.client.tcp));
+    CHECK(ends.client.connection.readable_size(ends.client.tcp) == 0);
+    CHECK(ends.client.read_text() != "(wait)");
+  }
+}
