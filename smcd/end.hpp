@@ -30,7 +30,7 @@ enum class end_stage : std::uint8_t {
 // glanced at without it.
 struct alignas(dibs::cache_line) direction {
   dibs::shared_lock lock;
-  std::uint32_t ring_size;               // of the DMB's data ring, 0 before there is one
+  std::atomic<std::uint32_t> ring_size;  // of the DMB's data ring, 0 before there is one
   std::atomic<std::uint64_t> word;       // lane_word
   std::atomic<std::uint64_t> tcp_bytes;  // of the application, on the TCP lane
   std::uint64_t clc_bytes;               // besides these, on the TCP lane
