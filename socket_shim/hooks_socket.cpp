@@ -104,7 +104,8 @@ SHIM_HOOK int close(int fd) {
 }
 
 SHIM_HOOK int close_range(unsigned first, unsigned last, int flags) {
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && first <= last) self.drop_range(first, last);
+  if ((static_cast<unsigned>(flags) & CLOSE_RANGE_CLOEXEC) == 0 && first <= last)
+    self.drop_range(first, last);
   return real.close_range(first, last, flags);
 }
 
