@@ -122,10 +122,11 @@ class battle {
     poke(offset, std::as_bytes(std::span(&word, 1)));
   }
   // Near a place that a cursor may have; then it gets past the checks.
-  std::uint64_t word_near(std::uint64_t position) {
-    smcd::cdc::cursor_word word = smcd::cdc::unpack(position);
+  std::uint64_t word_near(const smcd::direction& of) {
+    smcd::cdc::cursor_word word;
     const std::uint32_t forward = todo_.number<std::uint16_t>() % (ring_size + 2);
-    word.at = smcd::advance(word.at, forward > ring_size ? 0 : forward, ring_size);
+    const std::uint32_t n = forward > ring_size ? 0 : forward;
+    word.at = smcd::cursor_of(smcd::advance(of.now().at, n, ring_size));
     if (forward > ring_size) word.at.count = ring_size;
     word.producer_flags = todo_.byte();
     word.connection_flags = todo_.byte() & todo_.byte();
@@ -138,11 +139,11 @@ class battle {
     dibs::record_side& side = peer_.side();
     switch (what % 16) {
       case 0: poke_word(producer_at, todo_.number<std::uint64_t>()); break;
-      case 1: poke_word(producer_at, word_near(ours().state().receiving.position)); break;
+      case 1: poke_word(producer_at, word_near(ours().state().receiving)); break;
       case 2: poke_word(consumer_at, todo_.number<std::uint64_t>()); break;
       case 3:
         // Behind what we wrote.
-        poke_word(consumer_at, word_near(ours().state().sending.position) - (1U << 16));
+        poke_word(consumer_at, word_near(ours().state().sending) - (1U << 16));
         break;
       case 4: {
         const std::uint32_t offset = todo_.number<std::uint16_t>();
@@ -159,7 +160,7 @@ class battle {
       case 6: {
         // One that is valid, or nearly.
         std::uint32_t published = ours().state().receiving.marks;
-        const dibs::mark added{ours().state().receiving.offset + todo_.byte(), todo_.byte() % 6U,
+        const dibs::mark added{ours().state().receiving.offset() + todo_.byte(), todo_.byte() % 6U,
                                todo_.byte()};
         smcd::publish_mark(side, published, added);
         break;

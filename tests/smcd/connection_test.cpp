@@ -357,7 +357,7 @@ TEST_CASE("connection: a CLC message after the handshake breaks the connection, 
   two_ends ends;
   REQUIRE(ends.establish());
   std::uint32_t published = ends.client.connection.state().sending.marks;
-  const std::uint64_t offset = ends.client.connection.state().sending.offset;
+  const std::uint64_t offset = ends.client.connection.state().sending.offset();
   smcd::publish_mark(ends.client.side(), published, {offset + 2, smcd::mark_clc, 40});
   REQUIRE(ends.client.write("hello").has_value());
   // What stands before it is read.

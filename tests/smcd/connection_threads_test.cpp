@@ -103,7 +103,7 @@ TEST_CASE("threads: four of them on one connection lose nothing, whenever one en
     }
     for (std::thread& thread : threads) thread.join();
     CHECK(wrong == 0);
-    dmb_bytes += ends.server.connection.state().receiving.dmb_bytes;
+    dmb_bytes += ends.server.connection.state().receiving.dmb_bytes();
   }
   // It is worth something only if the lanes were used.
   CHECK(dmb_bytes > 1'000'000);
