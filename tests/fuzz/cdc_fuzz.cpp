@@ -227,6 +227,7 @@ bool join(support::two_ends& ends) {
   std::byte one{};
   static_cast<void>(ends.client.write("?"));
   static_cast<void>(ends.server.read({&one, 1}));
+  ends.client.connection.advance(ends.client.tcp);
   ends.server.connection.advance(ends.server.tcp);
   ends.client.connection.advance(ends.client.tcp);
   return ends.server.stage() == smcd::end_stage::joined &&
