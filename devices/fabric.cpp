@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -146,6 +147,17 @@ void fabric::remove_device(const gid& id) const noexcept {
     }
   });
   ::unlink(home_path(id).data());
+}
+
+void fabric::remove_strays() const noexcept {
+  for_each_name(directory(), [&](const char* name) noexcept {
+    if (std::strlen(name) <= 33 || name[32] != '.') return;
+    const gid id = gid_from_text(name);
+    // A home is made before everything else of its device, and goes last.
+    if (!id.is_none() && ::access(home_path(id).data(), F_OK) != 0 && errno == ENOENT) {
+      ::unlink(path("%s/%s", directory(), name).data());
+    }
+  });
 }
 
 }  // namespace dibs

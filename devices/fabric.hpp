@@ -61,6 +61,9 @@ class fabric {
 
   // Removes every file of a device. What others have mapped stays valid.
   void remove_device(const gid&) const noexcept;
+  // Removes files without a home: made by a thread that went on while its
+  // process had already left.
+  void remove_strays() const noexcept;
 
  private:
   using home_visitor = void (*)(void* context, const gid&) noexcept;

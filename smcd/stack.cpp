@@ -49,6 +49,7 @@ void stack::sweep() noexcept {
     rendezvous_.leave(id);
     fabric_.remove_device(id);
   });
+  fabric_.remove_strays();
 }
 
 void stack::name_host() noexcept {

@@ -211,6 +211,23 @@ TEST_CASE("fabric: removing a device removes all its files and no others") {
   CHECK(scratch.files().size() == 1 + 42 + 1);
 }
 
+TEST_CASE("fabric: strays are the files whose device has no home") {
+  const scratch_fabric scratch;
+  const fabric in = scratch.open();
+  touch(in.home_path(gid_of(1)).data());
+  touch(in.bell_path(gid_of(1), 0).data());
+  touch(in.bell_path(gid_of(2), 0).data());
+  touch(in.dmb_path(gid_of(2), gid_of(1)).data());
+  touch(in.rendezvous_path().data());
+  const std::string other = scratch.directory() + "/a-file-of-somebody-else-with-a-long-name.txt";
+  touch(other.c_str());
+  in.remove_strays();
+  CHECK(scratch.files().size() == 4);
+  CHECK(scratch.count_files(dibs::to_text(gid_of(1)).data()) == 2);
+  CHECK(std::filesystem::exists(other));
+  CHECK(std::filesystem::exists(in.rendezvous_path().data()));
+}
+
 TEST_CASE("fabric: devices that start while others sweep find their place" *
           doctest::test_suite("long")) {
   const scratch_fabric scratch;
