@@ -74,6 +74,8 @@ inline constexpr std::array transports{
               .family = "native",
               .is_async = true,
               .must_be_smcd = true},
+    transport{
+        .name = "asio", .program = "dibsock-bench-native", .family = "asio", .is_async = true},
     transport{.name = "shim",
               .program = "dibsock-bench-posix",
               .family = "tcp",

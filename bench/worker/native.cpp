@@ -56,6 +56,12 @@ class side {
 
 int main(int count, char** values) {
   return bench::run_worker(count, values, [](const bench::task& how) {
-    how.is_async ? bench::work_async(how) : bench::work<bench::side>(how);
+    if (how.family == "asio") {
+      bench::work_async<bench::over_asio>(how);
+    } else if (how.is_async) {
+      bench::work_async<bench::over_dibsock>(how);
+    } else {
+      bench::work<bench::side>(how);
+    }
   });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the blocking and the asynchronous use of dibsock::socket have in common.
+// What the blocking and the asynchronous use of sockets have in common.
 
 #include <transport/acceptor.hpp>
 #include <transport/socket.hpp>
@@ -25,7 +25,18 @@ using boost::system::error_code;
   return {asio::ip::address_v4::loopback(), port};
 }
 
-inline void listen(dibsock::acceptor& with, const asio::ip::tcp::endpoint& at) {
+// The same worker measures Asio's own sockets, for comparison.
+struct over_dibsock {
+  using socket = dibsock::socket;
+  using acceptor = dibsock::acceptor;
+};
+struct over_asio {
+  using socket = asio::ip::tcp::socket;
+  using acceptor = asio::ip::tcp::acceptor;
+};
+
+template <class Acceptor>
+void listen(Acceptor& with, const asio::ip::tcp::endpoint& at) {
   with.open(at.protocol());
   with.bind(at);
   with.listen();
@@ -35,6 +46,9 @@ inline void listen(dibsock::acceptor& with, const asio::ip::tcp::endpoint& at) {
 // A socket that does not claim to be SMC-D counts for nothing.
 [[nodiscard]] inline std::optional<std::uint64_t> carried_by_kernel(dibsock::socket& at) {
   if (at.mode() != dibsock::mode::smcd) say("mode_tcp", 1);
+  return tcp_bytes(at.native_handle());
+}
+[[nodiscard]] inline std::optional<std::uint64_t> carried_by_kernel(asio::ip::tcp::socket& at) {
   return tcp_bytes(at.native_handle());
 }
 

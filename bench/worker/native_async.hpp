@@ -35,6 +35,7 @@ auto then_or_end(Next next, End end) {
 }
 
 // One end. Every step throws what went wrong out of run().
+template <class Over>
 class async_end {
  public:
   explicit async_end(const task& how)
@@ -78,7 +79,7 @@ class async_end {
   void flood() {
     const std::size_t messages = messages_per_round(how_);
     if (left_ == 0 && !measured_->again()) {
-      peer_.shutdown(dibsock::socket::shutdown_send);
+      peer_.shutdown(asio::socket_base::shutdown_send);
       return asio::async_read(peer_, asio::buffer(one_), then([this, messages] {
                                 measured_->stop();
                                 measured_->report(how_.size * messages, messages);
@@ -149,8 +150,8 @@ class async_end {
   const task& how_;
   asio::io_context io_{1};
   asio::ip::tcp::endpoint place_;
-  dibsock::acceptor acceptor_;
-  dibsock::socket peer_;
+  typename Over::acceptor acceptor_;
+  typename Over::socket peer_;
   message bytes_;
   std::array<std::byte, 1> one_{};
   std::size_t left_ = 0;  // messages of this round
@@ -158,8 +159,9 @@ class async_end {
   cpu_watch cpu_;
 };
 
-inline void work_async(const task& how) {
-  async_end end(how);
+template <class Over>
+void work_async(const task& how) {
+  async_end<Over> end(how);
   how.is_server ? end.serve() : end.ask();
 }
 

@@ -18,7 +18,7 @@ enum class question { ping, stream, connect };
 
 struct task {
   bool is_server = false;
-  std::string family;   // tcp, unix; ring and native have but one
+  std::string family;   // tcp, unix; native or asio; ring has but one
   std::string address;  // server: where to listen; client: where it does
   question what = question::ping;
   bool is_async = false;    // wait with epoll, or the event loop of a library

@@ -158,7 +158,9 @@ wait_terms link::terms(side of, bool is_entered) const noexcept {
   return terms;
 }
 
-bool link::take_readable() noexcept { return !has_lanes() || connection_.has_input(lane_); }
+bool link::take_readable() noexcept {
+  return !has_lanes() || connection_.is_tcp_only() || connection_.has_input(lane_);
+}
 
 template <class Try>
 smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {

@@ -22,6 +22,7 @@
 
 #include <sched.h>
 
+#include <atomic>
 #include <mutex>
 #include <utility>
 
@@ -110,7 +111,8 @@ class stream final : public sleeper {
   wake_service& service_;
   link link_;
   bool is_closed_ = false;  // written under both mutexes
-  std::once_flag is_non_blocking_;
+  std::mutex mode_mutex_;
+  std::atomic<bool> is_non_blocking_{false};  // the kernel socket
   waiting_side sides_[2];
 };
 
@@ -291,10 +293,12 @@ inline void stream::await_tcp(waiting_op& op) {
   namespace asio = boost::asio;
   // Asio does this at the first wait. Both sides may wait without a lock once
   // it is done.
-  std::call_once(is_non_blocking_, [this] {
+  if (!is_non_blocking_.load(std::memory_order_acquire)) {
+    const std::lock_guard lock(mode_mutex_);
     boost::system::error_code ignored;
-    kernel.native_non_blocking(true, ignored);
-  });
+    if (!kernel.native_non_blocking()) kernel.native_non_blocking(true, ignored);
+    is_non_blocking_.store(true, std::memory_order_release);
+  }
   op.has_tcp_wait_ = true;
   // Runs where the event comes to: on_tcp() only hands the operation over.
   kernel.async_wait(
