@@ -16,7 +16,6 @@ namespace bench {
 //   p50_ns p99_ns per_second  of rounds, messages or connections
 //   cpu                       CPUs that both workers kept busy
 //   kernel_share              part of the bytes that went through TCP
-//   mode_tcp                  the library itself says that it is not SMC-D
 using figures = std::map<std::string, double>;
 
 struct spread {
@@ -56,7 +55,7 @@ struct series {
     return static_cast<std::size_t>(
         std::count_if(rounds.begin(), rounds.end(), [](const figures& one) {
           const auto share = one.find("kernel_share");
-          return share == one.end() || share->second >= 0.01 || one.contains("mode_tcp");
+          return share == one.end() || share->second >= 0.01;
         }));
   }
   // Connections that end at once may stay on TCP: nothing to promise there.

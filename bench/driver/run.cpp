@@ -78,6 +78,7 @@ figures runner::measure(const transport& who, const question& what) const {
                                                      : "connect"),
         argument("async", is_async ? "1" : "0"),
         argument("shares_cpu", what.where == placement::together ? "1" : "0"),
+        argument("leaves_tcp", who.must_be_smcd && what.what != kind::connect ? "1" : "0"),
         argument("size", std::to_string(what.size)),
         argument("warm_up_ms", std::to_string(wanted_.warm_up_ms)),
         argument("time_ms", std::to_string(wanted_.time_ms)),

@@ -52,7 +52,7 @@ class measurement {
   [[nodiscard]] bool again() {
     const std::uint64_t now = ticks();
     if (is_warming_up_) {
-      if (now >= end_) begin();
+      if (now >= end_ && is_warm(now)) begin();
       return true;
     }
     taken_.add(now - last_);
@@ -81,6 +81,15 @@ class measurement {
     return counter_ ? counter_() : std::nullopt;
   }
 
+  // A connection that leaves TCP has left it once some rounds used none of it.
+  // What does not within the patience is measured as it is, and shows.
+  [[nodiscard]] bool is_warm(std::uint64_t now) {
+    if (!how_.leaves_tcp || now > end_ + ticks_of_ms(patience_ms)) return true;
+    if (++warm_rounds_ % 64 != 0) return false;
+    const std::optional<std::uint64_t> bytes = count();
+    return std::exchange(last_count_, bytes) == bytes && bytes;
+  }
+
   void begin() {
     is_warming_up_ = false;
     bytes_before_ = count();
@@ -89,9 +98,13 @@ class measurement {
     end_ = start_ + ticks_of_ms(how_.time_ms);
   }
 
+  static constexpr std::uint64_t patience_ms = 2000;
+
   const task& how_;
   kernel_counter counter_;
   samples taken_;
+  std::uint64_t warm_rounds_ = 0;
+  std::optional<std::uint64_t> last_count_;
   bool is_warming_up_ = true;
   std::uint64_t start_ = 0;
   std::uint64_t last_ = 0;

@@ -45,7 +45,7 @@ void listen(Acceptor& with, const asio::ip::tcp::endpoint& at) {
 
 // A socket that does not claim to be SMC-D counts for nothing.
 [[nodiscard]] inline std::optional<std::uint64_t> carried_by_kernel(dibsock::socket& at) {
-  if (at.mode() != dibsock::mode::smcd) say("mode_tcp", 1);
+  if (at.mode() != dibsock::mode::smcd) return {};
   return tcp_bytes(at.native_handle());
 }
 [[nodiscard]] inline std::optional<std::uint64_t> carried_by_kernel(asio::ip::tcp::socket& at) {

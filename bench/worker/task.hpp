@@ -23,6 +23,7 @@ struct task {
   question what = question::ping;
   bool is_async = false;    // wait with epoll, or the event loop of a library
   bool shares_cpu = false;  // both workers run on one CPU
+  bool leaves_tcp = false;  // the client waits until its connection did
   std::size_t size = 64;    // of a message, bytes
   std::uint64_t warm_up_ms = 100;
   std::uint64_t time_ms = 300;  // how long to measure, or
@@ -50,6 +51,8 @@ struct task {
       made.is_async = value == "1";
     } else if (name == "shares_cpu") {
       made.shares_cpu = value == "1";
+    } else if (name == "leaves_tcp") {
+      made.leaves_tcp = value == "1";
     } else if (name == "size") {
       made.size = std::stoull(value);
     } else if (name == "warm_up_ms") {
