@@ -28,4 +28,10 @@ inline constexpr std::uint64_t ticks_per_us = 1000;
 inline void relax() noexcept {}
 #endif
 
+// Two CPUs' counters, or two threads, may disagree on what came first.
+[[nodiscard]] inline bool has_passed(std::uint64_t since, std::uint64_t patience,
+                                     std::uint64_t now) noexcept {
+  return static_cast<std::int64_t>(now - since) > static_cast<std::int64_t>(patience);
+}
+
 }  // namespace dibs

@@ -40,6 +40,8 @@ struct cursor_word {
           static_cast<std::uint8_t>(word >> 56)};
 }
 
+[[nodiscard]] constexpr cursor cursor_of(std::uint64_t word) noexcept { return unpack(word).at; }
+
 inline constexpr std::uint8_t record_type = 0xFE;
 
 // Writer: the remote end; reader: the owner of the DMB.

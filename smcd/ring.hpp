@@ -78,6 +78,10 @@ inline void copy_past_cache(std::byte* to, const std::byte* from, std::size_t n)
 #endif
 }
 
+// Long copies are published piece by piece: the other end works on one piece
+// while we copy the next, and both find it in their caches.
+inline constexpr std::uint32_t piece = 32 * 1024;
+
 enum class copy_way { into_ring, out_of_ring };
 
 // Copies exactly n bytes, from where the walk and `place` in the ring stand on.

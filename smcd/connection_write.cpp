@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes: writing over the two lanes.
+#include <smcd/connection.hpp>
+
+#include <devices/ticks.hpp>
+#include <smcd/error.hpp>
+
+#include <sched.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace smcd {
+namespace {
+
+// How often a busy sender asks the TCP lane whether the peer still lives.
+constexpr std::uint64_t writer_patience = 1000 * dibs::ticks_per_us;
+
+}  // namespace
+
+result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
+                                           std::uint64_t now) noexcept {
+  direction& to = end_->sending;
+  for (;;) {
+    if (stage() != end_stage::established) advance(tcp);
+    const dibs::lock_guard guard(to.lock);
+    // A message of the handshake went out in part: it must be finished first.
+    if (end_->is_clc_marked) return dibs::would_block();
+    // A signal handler came in the middle of a write to the ring. Its bytes
+    // take the other lane; the write that it interrupted starts again.
+    if (guard.is_nested() && to.on() == lane::dmb && !switch_sending(lane::tcp)) {
+      return dibs::would_block();
+    }
+    if (to.on() == lane::tcp && !guard.is_nested() && may_return()) {
+      static_cast<void>(switch_sending(lane::dmb));
+    }
+    const std::uint64_t word = to.word.load(std::memory_order_relaxed);
+    if (lane_word::unpack(word).on == lane::dmb && !to.is_shut) {
+      const bool is_look_due =
+          is_asked_back() || peer_has_closed() || dibs::has_passed(to.looked, writer_patience, now);
+      const std::optional<std::uint32_t> room = ring_room();
+      if (!room) return make_error_code(errc::bad_cursor);
+      if (is_look_due) to.looked = now;
+      const bool is_given_up =
+          (is_look_due || *room == 0) && may_give_up(tcp, now, is_look_due, 1) && may_leave(tcp);
+      if (!is_given_up) {
+        if (*room == 0) return dibs::would_block();
+        const std::size_t sent = write_ring(from, *room, word);
+        if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
+        continue;  // a signal handler took the other lane
+      }
+      // A peer that is gone reads no mark.
+      static_cast<void>(switch_sending(lane::tcp));
+    }
+    std::size_t done = 0;
+    buffer_walk walk(from);
+    for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
+      const result<std::size_t> sent = tcp.send(part);
+      if (!sent) {
+        if (done == 0) return sent;
+        break;
+      }
+      done += *sent;
+      if (*sent < part.size()) break;
+      walk.skip(*sent);
+    }
+    to.tcp_bytes.fetch_add(done, std::memory_order_relaxed);
+    count_call();
+    return done;
+  }
+}
+
+// Free bytes in the peer's ring; nothing if its cursor cannot be.
+std::optional<std::uint32_t> connection::ring_room() const noexcept {
+  const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  // [cdc-cons]
+  const std::uint64_t consumer = control->consumer.load(std::memory_order_seq_cst);
+  const auto used =
+      distance(cdc::cursor_of(consumer), cursor_of(end_->sending.now().at), outbound_.size);
+  if (!used) return std::nullopt;
+  return outbound_.size - *used;
+}
+
+// `word`: of before the caller looked at the lane. Writes less, or nothing, if
+// that changes meanwhile.
+std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64_t word) noexcept {
+  direction& to = end_->sending;
+  cdc::record* control = outbound_.control.load(std::memory_order_relaxed);
+  const std::uint32_t cpu = static_cast<std::uint32_t>(::sched_getcpu()) + 1;
+  if (told_cpu_ != cpu) {
+    told_cpu_ = cpu;
+    control->cpu.store(cpu, std::memory_order_relaxed);
+  }
+  const std::uint32_t reader =
+      inbound_.control.load(std::memory_order_relaxed)->cpu.load(std::memory_order_relaxed);
+  const bool is_reader_elsewhere = reader != 0 && reader != cpu;
+  unblock();
+  const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, total_size(from)));
+  buffer_walk walk(from);
+  std::uint32_t done = 0;
+  place at = lane_word::unpack(word).at;
+  while (done < size) {
+    const std::uint32_t n = std::min(size - done, piece);
+    copy_ring<copy_way::into_ring>(outbound_.data(), at.count, walk, n, is_reader_elsewhere);
+    at = smcd::advance(at, n, outbound_.size);
+    const std::uint64_t next = lane_word{lane::dmb, at}.pack();
+    if (!to.word.compare_exchange_strong(word, next, std::memory_order_relaxed)) break;
+    word = next;
+    done += n;
+    // [cdc-prod] data before the cursor; first access of the sender in [wake].
+    control->producer.store(cdc::pack({cursor_of(at), 0, 0}), std::memory_order_seq_cst);
+    stack_->signals().signal(theirs());
+  }
+  return done;
+}
+
+// Is the DMB lane no longer the way to go? If it is, but has not `enough` bytes
+// of room, the reader is asked to tell when there is.
+bool connection::may_give_up(tcp_lane& tcp, std::uint64_t now, bool is_look_due,
+                             std::uint32_t enough) noexcept {
+  direction& to = end_->sending;
+  if (is_asked_back()) {
+    to.is_pinned = true;
+    return true;
+  }
+  const bool is_room = ring_room().value_or(0) >= enough;
+  // What TCP answers to our bytes is the answer then, for good.
+  if (is_look_due || !is_room ? is_peer_gone(tcp) : peer_has_closed()) {
+    to.is_pinned = true;
+    return true;
+  }
+  if (is_room) return false;
+  if (to.full_since == 0) {
+    to.full_since = now;
+    change_consumer_word([](cdc::cursor_word& word) { word.producer_flags |= cdc::write_blocked; });
+  }
+  if (ring_room().value_or(0) >= enough) return false;
+  return dibs::has_passed(to.full_since, std::uint64_t{patience_us()} * dibs::ticks_per_us, now);
+}
+
+bool connection::is_peer_gone(tcp_lane& tcp) const noexcept {
+  const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  const auto flags =
+      cdc::unpack(control->consumer.load(std::memory_order_acquire)).connection_flags;
+  if ((flags & (cdc::closed | cdc::aborted)) != 0) return true;
+  return (flags & cdc::sending_done) == 0 && tcp.has_hung_up();
+}
+
+// Can the reader be told that we leave the ring? Only if it took the marks
+// before. It does so while it reads.
+bool connection::may_leave(tcp_lane& tcp) const noexcept {
+  return can_publish(theirs(), end_->sending.marks.load(std::memory_order_relaxed)) ||
+         is_peer_gone(tcp);
+}
+
+std::uint32_t connection::patience_us() const noexcept {
+  const std::uint32_t longest = stack_->settings().patience_us;
+  return end_->peer == end_->self ? std::min(longest, config::own_patience_us) : longest;
+}
+
+// On TCP because a ring was full once: back, when the reader caught up.
+bool connection::may_return() const noexcept {
+  const direction& to = end_->sending;
+  return stage() == end_stage::established && !to.is_pinned && !to.is_shut &&
+         ring_room().value_or(0) > outbound_.size / 2;
+}
+
+// This end does not wait for room any more.
+void connection::unblock() noexcept {
+  if (std::exchange(end_->sending.full_since, 0) == 0) return;
+  change_consumer_word([](cdc::cursor_word& word) {
+    word.producer_flags = static_cast<std::uint8_t>(word.producer_flags & ~cdc::write_blocked);
+  });
+}
+
+bool connection::switch_sending(lane wanted) noexcept {
+  const dibs::signal_shield quiet;
+  direction& to = end_->sending;
+  std::uint32_t published = to.marks.load(std::memory_order_relaxed);
+  if (!can_publish(theirs(), published)) return false;
+  publish_mark(mine(), published,
+               {to.offset(), wanted == lane::dmb ? mark_to_dmb : mark_to_tcp, 0});
+  to.marks.store(published, std::memory_order_relaxed);
+  to.word.store(lane_word{wanted, to.now().at}.pack(), std::memory_order_relaxed);
+  unblock();
+  // A reader that sleeps on the other lane must look at the marks.
+  stack_->signals().signal(theirs());
+  return true;
+}
+
+bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
+  if (stage() != end_stage::established) advance(tcp);
+  direction& to = end_->sending;
+  const dibs::lock_guard guard(to.lock);
+  if (end_->is_clc_marked) return false;
+  if (to.on() == lane::tcp) return true;
+  const std::optional<std::uint32_t> room = ring_room();
+  if (!room || *room >= outbound_.size / 4) return true;
+  if (may_give_up(tcp, now, true, outbound_.size / 4)) return may_leave(tcp);
+  return ring_room() >= outbound_.size / 4;
+}
+
+bool connection::room_hint() const noexcept {
+  return end_->sending.on() == lane::tcp || ring_room().value_or(1) > 0;
+}
+
+std::size_t connection::unread_by_peer() noexcept {
+  if (stage() != end_stage::established) return 0;
+  const dibs::lock_guard guard(end_->sending.lock);
+  return outbound_.size - ring_room().value_or(outbound_.size);
+}
+
+// The peer said that it closed the socket. Only then: a dead one says nothing.
+bool connection::peer_has_closed() const noexcept {
+  const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  const auto flags =
+      cdc::unpack(control->consumer.load(std::memory_order_relaxed)).connection_flags;
+  return (flags & (cdc::closed | cdc::aborted)) != 0;
+}
+
+bool connection::peer_is_done_sending() const noexcept {
+  const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  return control != nullptr &&
+         cdc::unpack(control->consumer.load(std::memory_order_relaxed)).connection_flags != 0;
+}
+
+void connection::shutdown_write() noexcept {
+  const dibs::lock_guard guard(end_->sending.lock);
+  if (!end_->sending.is_shut) end_->sending.was_peer_first = peer_is_done_sending();
+  end_->sending.is_shut = true;
+  change_consumer_word([](cdc::cursor_word& word) { word.connection_flags |= cdc::sending_done; });
+  if (stage() == end_stage::established) stack_->signals().signal(theirs());
+}
+
+}  // namespace smcd
