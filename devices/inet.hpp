@@ -32,6 +32,14 @@ struct inet_address {
     }
     return true;
   }
+  // Whom connect(2) reaches there: for 0.0.0.0 and :: this machine's loopback.
+  [[nodiscard]] constexpr inet_address reached() const noexcept {
+    inet_address at = *this;
+    if (!is_any()) return at;
+    at.bytes[15] = 1;
+    if (is_v4()) at.bytes[12] = 127;
+    return at;
+  }
   // fe80::/10: unique only together with an interface, so never a key.
   [[nodiscard]] constexpr bool is_link_local() const noexcept {
     return bytes[0] == 0xFE && (bytes[1] & 0xC0) == 0x80;

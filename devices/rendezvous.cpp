@@ -243,7 +243,6 @@ listener_entry* rendezvous::publish_listener(std::uint64_t netns, const inet_add
     if ((state & slot_mask) != slot_free) continue;
     const std::uint32_t generation = (state >> 2) + 1;
     if (!entry->state.compare_exchange_strong(state, generation << 2 | slot_filling)) continue;
-    entry->expected.store(0, std::memory_order_relaxed);
     entry->netns = netns;
     entry->address = address;
     entry->device = device;
@@ -272,40 +271,6 @@ listener_entry* rendezvous::find_listener(std::uint64_t netns,
     }
   }
   return nullptr;
-}
-
-listener_ref rendezvous::ref_of(const listener_entry* entry) const noexcept {
-  if (entry == nullptr) return {};
-  const auto offset = reinterpret_cast<const std::byte*>(entry) - memory_.data();
-  const std::size_t index =
-      (static_cast<std::size_t>(offset) - listeners_at) / sizeof(listener_entry);
-  return {static_cast<std::uint32_t>(index) + 1, entry->state.load(std::memory_order_acquire)};
-}
-
-listener_ref rendezvous::expect(std::uint64_t netns, const inet_address& address) noexcept {
-  listener_entry* found = find_listener(netns, address);
-  if (found == nullptr) return {};
-  const listener_ref ref = ref_of(found);
-  // [expected] before connect(), and so before the server accepts.
-  found->expected.fetch_add(1, std::memory_order_seq_cst);
-  return ref;
-}
-
-void rendezvous::stop_expecting(listener_ref ref) noexcept {
-  if (!ref) return;
-  listener_entry* entry = listener_at(ref.number - 1);
-  std::uint32_t count = entry->expected.load(std::memory_order_relaxed);
-  // [expected] after the record.
-  while (count > 0 && entry->state.load(std::memory_order_acquire) == ref.state &&
-         !entry->expected.compare_exchange_weak(count, count - 1, std::memory_order_seq_cst)) {
-  }
-}
-
-bool rendezvous::expects(listener_ref ref) const noexcept {
-  if (!ref) return false;
-  const listener_entry* entry = listener_at(ref.number - 1);
-  return entry->expected.load(std::memory_order_seq_cst) > 0 ||
-         entry->state.load(std::memory_order_acquire) != ref.state;
 }
 
 const listener_entry* rendezvous::used_listener(std::uint32_t index) const noexcept {

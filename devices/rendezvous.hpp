@@ -41,19 +41,11 @@ struct alignas(32) device_entry {
 
 // "Whoever accepts here speaks SMC-D."
 struct alignas(cache_line) listener_entry {
-  std::atomic<std::uint32_t> state;     // as device_entry
-  std::atomic<std::uint32_t> expected;  // clients that may still publish a record
-  std::uint64_t netns;                  // SO_NETNS_COOKIE
-  inet_address address;                 // may be a wildcard
-  gid device;                           // of the process that listens
-};
-
-// A listener as clients and accepted connections remember it.
-struct listener_ref {
-  std::uint32_t number = 0;  // its place + 1; 0: none
-  std::uint32_t state = 0;   // tells it from a later one in its place
-
-  explicit operator bool() const noexcept { return number != 0; }
+  std::atomic<std::uint32_t> state;  // as device_entry
+  std::uint32_t reserved;
+  std::uint64_t netns;   // SO_NETNS_COOKIE
+  inet_address address;  // may be a wildcard
+  gid device;            // of the process that listens
 };
 
 // ---- connection records ----------------------------------------------------
@@ -167,16 +159,6 @@ class rendezvous {
   // The listener that a connection to `address` would meet, or null.
   [[nodiscard]] listener_entry* find_listener(std::uint64_t netns,
                                               const inet_address& address) const noexcept;
-  // Client, before connect(): the listener that a connection to `address`
-  // would meet, which from then on expects a record. Or none.
-  [[nodiscard]] listener_ref expect(std::uint64_t netns, const inet_address& address) noexcept;
-  // The record was published, or never will be. Once per expect().
-  void stop_expecting(listener_ref) noexcept;
-  // Server: may a client of that listener still publish its record? Once this
-  // is false, find() tells for good. A client that was killed is expected
-  // until the listener closes.
-  [[nodiscard]] bool expects(listener_ref) const noexcept;
-  [[nodiscard]] listener_ref ref_of(const listener_entry*) const noexcept;  // null: none
   // Calls visit(const listener_entry&) for each listener in use, of all namespaces.
   template <class Visit>
   void for_each_listener(Visit visit) const noexcept {

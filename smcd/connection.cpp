@@ -7,8 +7,6 @@
 
 #include <sched.h>
 
-#include <bit>
-
 namespace smcd {
 namespace {
 
@@ -24,10 +22,10 @@ void connection::ring_view::set(std::span<std::byte> dmb) noexcept {
   control.store(reinterpret_cast<cdc::record*>(dmb.data()), std::memory_order_release);
 }
 
-void connection::open(stack& on, handshake_role role, const socket_name& name, bool may_switch,
-                      decline_code reason, bool is_native) noexcept {
+void connection::open(stack& on, handshake_role role, const dibs::inet_address& remote,
+                      bool may_meet, bool is_native) noexcept {
   stack_ = &on;
-  home_ = &on.ends();
+  home_ = nullptr;
   device_ = nullptr;
   record_ = {};
   untold_error_ = 0;
@@ -35,21 +33,56 @@ void connection::open(stack& on, handshake_role role, const socket_name& name, b
   early_.store(0, std::memory_order_relaxed);
   inbound_.control.store(nullptr, std::memory_order_relaxed);
   outbound_.control.store(nullptr, std::memory_order_relaxed);
-  end_ = home_->claim();
-  if (end_ == nullptr) return;
-  end_->role = role;
-  end_->is_native = is_native;
-  end_->holders.store(1, std::memory_order_relaxed);
-  end_->netns = name.netns;
-  end_->local = name.local;
-  end_->remote = name.remote;
-  end_->listener.store(std::bit_cast<std::uint64_t>(name.listener), std::memory_order_relaxed);
-  end_->self = on.self().gid;
-  end_->dmb_code = size_code_for(on.settings().buffer_size);
-  end_->local_reason = reason;
-  if (!may_switch) stop_expecting();
-  end_->stage.store(may_switch ? end_stage::candidate : end_stage::plain,
+  young_.role = role;
+  young_.may_meet = may_meet;
+  young_.is_native = is_native;
+  young_.stays.store(false, std::memory_order_relaxed);
+  young_.reason = may_meet ? decline_code::none : decline_code::peer_no_smc;
+  young_.remote = remote;
+  young_.calls = 0;
+  young_.received = young_.sent = 0;
+  end_.store(nullptr, std::memory_order_release);
+}
+
+void connection::grow_up(tcp_lane& tcp) noexcept {
+  const dibs::shielded_guard guard(grow_lock_);
+  if (!is_young() || young_.stays.load(std::memory_order_relaxed)) return;
+  socket_identity socket;
+  const bool is_known = tcp.identify(socket) && !socket.local.is_link_local();
+  home_ = &stack_->ends();
+  end_state* made = is_known ? home_->claim() : nullptr;
+  if (made == nullptr) {
+    young_.reason = is_known ? decline_code::memory : decline_code::option_unsupported;
+    young_.stays.store(true, std::memory_order_relaxed);
+    return;
+  }
+  made->role = young_.role;
+  made->is_native = young_.is_native;
+  made->holders.store(1, std::memory_order_relaxed);
+  made->netns = socket.netns;
+  made->socket_cookie = socket.cookie;
+  made->local = socket.local;
+  made->remote = young_.remote;
+  made->self = stack_->self().gid;
+  made->dmb_code = size_code_for(stack_->settings().buffer_size);
+  made->calls.store(young_.calls, std::memory_order_relaxed);
+  made->receiving.tcp_bytes.store(young_.received, std::memory_order_relaxed);
+  made->sending.tcp_bytes.store(young_.sent, std::memory_order_relaxed);
+  made->local_reason = young_.reason;
+  made->stage.store(young_.may_meet ? end_stage::candidate : end_stage::plain,
                     std::memory_order_release);
+  end_.store(made, std::memory_order_release);
+}
+
+// Is it worth to leave TCP? Short connections never pay for a handshake.
+bool connection::is_due() const noexcept {
+  const config& settings = stack_->settings();
+  const end_state* at = end();
+  const std::uint32_t calls =
+      at != nullptr ? at->calls.load(std::memory_order_relaxed) : young_.calls;
+  const std::uint64_t bytes =
+      at != nullptr ? at->sending.offset() + at->receiving.offset() : young_.sent + young_.received;
+  return calls >= settings.switch_calls || bytes >= settings.switch_bytes;
 }
 
 bool connection::enter_early(tcp_lane& tcp) noexcept {
@@ -64,8 +97,14 @@ bool connection::enter_early(tcp_lane& tcp) noexcept {
 
 void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
   early_.fetch_sub(1, std::memory_order_relaxed);
-  end_->receiving.tcp_bytes.fetch_add(received, std::memory_order_relaxed);
-  end_->sending.tcp_bytes.fetch_add(sent, std::memory_order_relaxed);
+  if (is_young()) {
+    young_.received += received;
+    young_.sent += sent;
+    young_.calls += received + sent > 0 ? 1 : 0;
+    return;
+  }
+  end()->receiving.tcp_bytes.fetch_add(received, std::memory_order_relaxed);
+  end()->sending.tcp_bytes.fetch_add(sent, std::memory_order_relaxed);
   if (received + sent > 0) count_call();
 }
 
@@ -99,9 +138,9 @@ void connection::drop_memory() noexcept {
   if (device_ == nullptr) return;
   inbound_.control.store(nullptr, std::memory_order_relaxed);
   outbound_.control.store(nullptr, std::memory_order_relaxed);
-  if (end_->peer_token != 0) device_->detach_dmb(end_->peer, {end_->peer_token});
-  if (end_->dmb_token != 0) device_->unregister_dmb(end_->peer, {end_->dmb_token});
-  end_->peer_token = end_->dmb_token = 0;
+  if (end()->peer_token != 0) device_->detach_dmb(end()->peer, {end()->peer_token});
+  if (end()->dmb_token != 0) device_->unregister_dmb(end()->peer, {end()->dmb_token});
+  end()->peer_token = end()->dmb_token = 0;
   device_ = nullptr;
 }
 
@@ -116,19 +155,24 @@ connection::close_way connection::flag_end() noexcept {
 }
 
 connection::close_way connection::say_goodbye() noexcept {
-  const bool is_last = end_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  if (is_last) stop_expecting();
+  if (is_young()) return close_way::orderly;
+  const bool is_last = end()->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
   return is_last && is_established() ? flag_end() : close_way::orderly;
 }
 
 connection::close_way connection::close(tcp_lane& tcp) noexcept {
-  if (end_->holders.fetch_sub(1, std::memory_order_acq_rel) > 1) {
+  if (is_young()) {
+    stack_ = nullptr;
+    return close_way::orderly;
+  }
+  if (end()->holders.fetch_sub(1, std::memory_order_acq_rel) > 1) {
     end_ = nullptr;
+    stack_ = nullptr;
     return close_way::orderly;
   }
   close_way way = close_way::orderly;
   const end_stage at = stage();
-  const bool is_client = end_->role == handshake_role::client;
+  const bool is_client = end()->role == handshake_role::client;
   if (meets_marks()) {
     mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
     if (at != end_stage::established) {
@@ -149,11 +193,11 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
     }
   }
   drop_memory();
-  stop_expecting();
   stack_->meeting().release(record_, is_client);
   record_ = {};
-  home_->release(end_);
+  home_->release(end());
   end_ = nullptr;
+  stack_ = nullptr;
   return way;
 }
 

@@ -23,27 +23,24 @@
 
 namespace smcd {
 
-// Which connection this is, from the socket itself.
-struct socket_name {
-  std::uint64_t netns = 0;  // SO_NETNS_COOKIE
-  dibs::inet_address local;
-  dibs::inet_address remote;
-  dibs::listener_ref listener;  // client: that expects it; server: that accepted it
-};
-
 class connection {
  public:
   connection() noexcept = default;
   connection(const connection&) = delete;
   connection& operator=(const connection&) = delete;
 
-  // A new connection end. Without room for its state it is not tracked, and
-  // is_open() stays false. `reason` is why a connection that is plain from the
-  // start is so. From here on it is our business to tell the listener of a client
-  // that it need not expect a record any more, unless this failed.
-  void open(stack&, handshake_role, const socket_name&, bool may_switch, decline_code reason,
+  // A new connection end, as young as it is: it costs nothing and is known to
+  // nobody. `remote` is the address of its peer. `may_meet`: the peer may speak
+  // SMC-D, as far as could be seen when they connected.
+  void open(stack&, handshake_role, const dibs::inet_address& remote, bool may_meet,
             bool is_native) noexcept;
-  [[nodiscard]] bool is_open() const noexcept { return end_ != nullptr; }
+  [[nodiscard]] bool is_open() const noexcept { return stack_ != nullptr; }
+  // From now on its state stands in the home file, where `dibsock ss` and the
+  // copies that fork makes find it. Calls see to that themselves, once the
+  // connection has shown that it lives. Without room, or if the socket does not
+  // tell who it is, the connection stays on TCP.
+  void grow_up(tcp_lane&) noexcept;
+  [[nodiscard]] bool is_young() const noexcept { return end() == nullptr; }
 
   // The application's bytes. As read(2) and write(2) on a non-blocking socket:
   // how many were moved (0: end of stream), would_block, or TCP's error.
@@ -62,7 +59,7 @@ class connection {
   [[nodiscard]] bool is_tcp_only() const noexcept {
     const end_stage at = stage();
     return at == end_stage::plain || at == end_stage::candidate ||
-           (at == end_stage::joined && end_->role == handshake_role::client);
+           (at == end_stage::joined && end()->role == handshake_role::client);
   }
 
   // Takes the handshake as far as it goes. read_some and write_some do so
@@ -85,15 +82,24 @@ class connection {
 
   // True if it can never leave TCP (again): the driver may then use the
   // socket's own calls and forget about us.
-  [[nodiscard]] bool is_plain() const noexcept {
-    return end_->stage.load(std::memory_order_relaxed) == end_stage::plain;
+  [[nodiscard]] bool is_plain() const noexcept { return stage() == end_stage::plain; }
+  [[nodiscard]] bool is_established() const noexcept { return stage() == end_stage::established; }
+  [[nodiscard]] end_stage stage() const noexcept {
+    const end_state* at = end();
+    if (at != nullptr) return at->stage.load(std::memory_order_acquire);
+    return young_.stays.load(std::memory_order_relaxed) ? end_stage::plain : end_stage::candidate;
   }
-  [[nodiscard]] bool is_established() const noexcept {
-    return end_->stage.load(std::memory_order_relaxed) == end_stage::established;
+  // Why it is on TCP.
+  [[nodiscard]] decline_code reason() const noexcept {
+    return is_young() ? young_.reason : end()->local_reason;
   }
   // Which lane the next byte takes. Only a hint unless the caller is alone.
-  [[nodiscard]] lane sends_on() const noexcept { return end_->sending.on(); }
-  [[nodiscard]] lane receives_on() const noexcept { return end_->receiving.on(); }
+  [[nodiscard]] lane sends_on() const noexcept {
+    return is_young() ? lane::tcp : end()->sending.on();
+  }
+  [[nodiscard]] lane receives_on() const noexcept {
+    return is_young() ? lane::tcp : end()->receiving.on();
+  }
 
   // A look at memory, no lock: something came or left since the last call on
   // that direction. For spins.
@@ -127,11 +133,16 @@ class connection {
   close_way say_goodbye() noexcept;
 
   // Fork: called in the parent before, in the child after.
-  void share() noexcept { end_->holders.fetch_add(1, std::memory_order_relaxed); }
-  void unshare() noexcept { end_->holders.fetch_sub(1, std::memory_order_relaxed); }
+  void share() noexcept {
+    if (!is_young()) end()->holders.fetch_add(1, std::memory_order_relaxed);
+  }
+  void unshare() noexcept {
+    if (!is_young()) end()->holders.fetch_sub(1, std::memory_order_relaxed);
+  }
   void move_to(stack& of_child) noexcept { stack_ = &of_child; }
 
-  [[nodiscard]] const end_state& state() const noexcept { return *end_; }
+  // Requires that it has grown up.
+  [[nodiscard]] const end_state& state() const noexcept { return *end(); }
 
  private:
   // The memory of one direction, once attached.
@@ -143,6 +154,13 @@ class connection {
     }
     void set(std::span<std::byte> dmb) noexcept;
   };
+
+  // Brings a young connection up. False if that cannot be: it is on TCP.
+  [[nodiscard]] bool is_grown(tcp_lane& tcp) noexcept {
+    if (is_young()) [[unlikely]]
+      grow_up(tcp);
+    return !is_young();
+  }
 
   // Reading; `receiving.lock` is held.
   [[nodiscard]] result<std::size_t> read_ring(buffers, bool is_peek, std::uint64_t word) noexcept;
@@ -158,6 +176,7 @@ class connection {
   void tell_consumer(bool is_ring_empty) noexcept;
 
   // Writing; `sending.lock` is held.
+  [[nodiscard]] std::uint32_t room_for(buffers) const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_room() const noexcept;
   [[nodiscard]] std::size_t write_ring(buffers, std::uint32_t room, std::uint64_t word) noexcept;
   [[nodiscard]] bool may_give_up(tcp_lane&, std::uint64_t now, bool is_look_due,
@@ -176,15 +195,14 @@ class connection {
 
   // For the policy of is_due(); exact only as far as that needs it.
   void count_call() noexcept {
-    end_->calls.store(end_->calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    end()->calls.store(end()->calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 
   // Handshake; `talk_lock` is held.
   void look_for_peer(tcp_lane&) noexcept;
-  void look_for_server(tcp_lane&) noexcept;
+  void look_for_server() noexcept;
   void look_for_client(tcp_lane&) noexcept;
-  [[nodiscard]] bool publish_record(tcp_lane&) noexcept;
-  void stop_expecting() noexcept;
+  [[nodiscard]] bool publish_record() noexcept;
   void begin_talk(tcp_lane&) noexcept;
   [[nodiscard]] bool send_clc(tcp_lane&) noexcept;
   [[nodiscard]] bool receive_clc(tcp_lane&) noexcept;
@@ -200,13 +218,10 @@ class connection {
   [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;
 
   [[nodiscard]] dibs::record_side& mine() const noexcept {
-    return end_->role == handshake_role::client ? record_.at->client : record_.at->server;
+    return end()->role == handshake_role::client ? record_.at->client : record_.at->server;
   }
   [[nodiscard]] dibs::record_side& theirs() const noexcept {
-    return end_->role == handshake_role::client ? record_.at->server : record_.at->client;
-  }
-  [[nodiscard]] end_stage stage() const noexcept {
-    return end_->stage.load(std::memory_order_acquire);
+    return end()->role == handshake_role::client ? record_.at->server : record_.at->client;
   }
   // Could the peer have announced a change of lane or a CLC message?
   [[nodiscard]] bool meets_marks() const noexcept {
@@ -214,8 +229,25 @@ class connection {
     return at != end_stage::plain && at != end_stage::candidate;
   }
 
+  [[nodiscard]] end_state* end() const noexcept { return end_.load(std::memory_order_acquire); }
+
+  // Until it has grown up. Used by one thread alone, but for `stays`.
+  struct youth {
+    handshake_role role = handshake_role::client;
+    bool may_meet = false;
+    bool is_native = false;
+    std::atomic<bool> stays = false;  // on TCP for good
+    decline_code reason = decline_code::none;
+    dibs::inet_address remote;
+    std::uint32_t calls = 0;  // that moved bytes
+    std::uint64_t received = 0;
+    std::uint64_t sent = 0;
+  };
+
   stack* stack_ = nullptr;
-  end_state* end_ = nullptr;
+  std::atomic<end_state*> end_{nullptr};
+  dibs::shared_lock grow_lock_;
+  youth young_;
   home* home_ = nullptr;
   dibs::device* device_ = nullptr;  // that registered and attached
   dibs::record_ref record_;

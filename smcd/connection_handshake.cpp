@@ -5,7 +5,6 @@
 #include <smcd/error.hpp>
 
 #include <array>
-#include <bit>
 
 namespace smcd {
 namespace {
@@ -15,8 +14,8 @@ namespace {
 constexpr std::uint32_t client_tries = 65536;
 
 // A server looks for its client's record at every call at first, then each time
-// the calls have grown by an eighth, and at last no more.
-constexpr std::uint32_t server_calls = 1 << 20;
+// the calls have grown by an eighth, and after so many no more.
+constexpr std::uint32_t server_calls = 512;
 
 // Requires that so many bytes are there. False if the connection broke.
 bool receive_whole(tcp_lane& tcp, std::span<std::byte> to) noexcept {
@@ -31,14 +30,15 @@ bool receive_whole(tcp_lane& tcp, std::span<std::byte> to) noexcept {
 }  // namespace
 
 void connection::advance(tcp_lane& tcp) noexcept {
+  if (!is_grown(tcp)) return;
   if (const end_stage at = stage(); at == end_stage::plain || at == end_stage::established) return;
   if (early_.load(std::memory_order_relaxed) != 0) return;
   if (stage() == end_stage::candidate && !is_due()) return;
   const dibs::signal_shield quiet;
   // While fork's copies are open nobody knows who will use the socket: nothing
   // new begins, and what the peer began is declined.
-  const bool is_shared = end_->holders.load(std::memory_order_relaxed) > 1;
-  const dibs::lock_guard guard(end_->talk_lock);
+  const bool is_shared = end()->holders.load(std::memory_order_relaxed) > 1;
+  const dibs::lock_guard guard(end()->talk_lock);
   if (guard.is_nested()) return;
   if (stage() == end_stage::candidate && !is_shared) look_for_peer(tcp);
   if (stage() == end_stage::joined) {
@@ -49,7 +49,7 @@ void connection::advance(tcp_lane& tcp) noexcept {
     }
   }
   while (stage() == end_stage::handshake) {
-    switch (end_->talk.step()) {
+    switch (end()->talk.step()) {
       case handshake_step::send_output:
         if (!send_clc(tcp)) return;
         break;
@@ -58,14 +58,14 @@ void connection::advance(tcp_lane& tcp) noexcept {
         break;
       case handshake_step::offer_dmb:
         if (is_shared) {
-          end_->talk.decline(decline_code::option_unsupported);
+          end()->talk.decline(decline_code::option_unsupported);
         } else {
           offer_dmb();
         }
         break;
       case handshake_step::established: establish(is_shared); return;
       case handshake_step::fallback:
-        fall_back(end_->talk.local_reason(), end_->talk.peer_reason());
+        fall_back(end()->talk.local_reason(), end()->talk.peer_reason());
         break;
     }
   }
@@ -78,61 +78,52 @@ void connection::advance(tcp_lane& tcp) noexcept {
 // CLC byte can come any more.
 void connection::settle() noexcept {
   const bool refuses = peer_refuses();
-  const dibs::lock_guard guard(end_->receiving.lock);
+  const dibs::lock_guard guard(end()->receiving.lock);
   if (refuses && theirs().marks_published.load(std::memory_order_acquire) ==
-                     end_->receiving.marks.load(std::memory_order_relaxed)) {
-    end_->stage.store(end_stage::plain, std::memory_order_release);
+                     end()->receiving.marks.load(std::memory_order_relaxed)) {
+    end()->stage.store(end_stage::plain, std::memory_order_release);
   }
 }
 
 void connection::look_for_peer(tcp_lane& tcp) noexcept {
-  if (end_->role == handshake_role::client) {
-    look_for_server(tcp);
+  if (end()->role == handshake_role::client) {
+    look_for_server();
   } else {
     look_for_client(tcp);
   }
 }
 
-void connection::look_for_server(tcp_lane& tcp) noexcept {
-  if (record_.at == nullptr && !publish_record(tcp)) {
-    return fall_back(decline_code::no_smcd_v2_device, decline_code::none);
-  }
+void connection::look_for_server() noexcept {
+  if (record_.at == nullptr && !publish_record()) return;
   if (record_.is_joined()) {
-    const dibs::lock_guard guard(end_->receiving.lock);
-    end_->record_index = stack_->meeting().index_of(record_.at);
-    end_->stage.store(end_stage::joined, std::memory_order_release);
-  } else if (++end_->tries > client_tries) {
+    const dibs::lock_guard guard(end()->receiving.lock);
+    end()->record_index = stack_->meeting().index_of(record_.at);
+    end()->stage.store(end_stage::joined, std::memory_order_release);
+  } else if (++end()->tries > client_tries) {
     fall_back(decline_code::peer_no_smc, decline_code::none);
   }
 }
 
-bool connection::publish_record(tcp_lane& tcp) noexcept {
+bool connection::publish_record() noexcept {
+  dibs::rendezvous& meeting = stack_->meeting();
   // A child of fork goes on as itself.
-  end_->self = stack_->self().gid;
-  end_->socket_cookie = tcp.cookie();
-  record_ = stack_->meeting().publish({end_->netns, end_->local, end_->remote}, end_->self,
-                                      end_->socket_cookie, home_->index_of(end_));
-  stop_expecting();
+  end()->self = stack_->self().gid;
+  record_ = meeting.publish({end()->netns, end()->local, end()->remote}, end()->self,
+                            end()->socket_cookie, home_->index_of(end()));
+  if (record_.at == nullptr) fall_back(decline_code::no_smcd_v2_device, decline_code::none);
   return record_.at != nullptr;
 }
 
-// Client: the listener need not expect a record of this connection any more.
-void connection::stop_expecting() noexcept {
-  if (end_->role != handshake_role::client) return;
-  stack_->meeting().stop_expecting(
-      std::bit_cast<dibs::listener_ref>(end_->listener.exchange(0, std::memory_order_relaxed)));
-}
-
 void connection::look_for_client(tcp_lane& tcp) noexcept {
-  const std::uint32_t calls = end_->calls.load(std::memory_order_relaxed);
-  if (calls < end_->look_at) return;
-  end_->look_at = calls + calls / 8 + 1;
-  // In this order: a client's record comes before it is no longer expected.
-  const bool may_come = stack_->meeting().expects(
-      std::bit_cast<dibs::listener_ref>(end_->listener.load(std::memory_order_relaxed)));
-  const dibs::record_ref found = stack_->meeting().find({end_->netns, end_->remote, end_->local});
+  const std::uint32_t calls = end()->calls.load(std::memory_order_relaxed);
+  if (calls < end()->look_at) return;
+  end()->look_at = calls + calls / 8 + 1;
+  const dibs::record_ref found =
+      stack_->meeting().find({end()->netns, end()->remote, end()->local});
   if (found.at == nullptr) {
-    if (!may_come || calls > server_calls) {
+    // A client that speaks SMC-D and has seen as many bytes would be there.
+    const std::uint64_t bytes = end()->sending.offset() + end()->receiving.offset();
+    if (calls > server_calls && bytes / 2 >= stack_->settings().switch_bytes) {
       fall_back(decline_code::peer_no_smc, decline_code::none);
     }
     return;
@@ -141,47 +132,39 @@ void connection::look_for_client(tcp_lane& tcp) noexcept {
   if (!saw_everything(tcp)) {
     return fall_back(decline_code::option_unsupported, decline_code::none);
   }
-  end_->self = stack_->self().gid;
-  end_->socket_cookie = tcp.cookie();
+  end()->self = stack_->self().gid;
   // Under the lock: whoever reads the TCP lane from now on knows of marks.
-  const dibs::lock_guard guard(end_->receiving.lock);
-  if (stack_->meeting().join(found, end_->self, end_->socket_cookie, home_->index_of(end_))) {
+  const dibs::lock_guard guard(end()->receiving.lock);
+  if (stack_->meeting().join(found, end()->self, end()->socket_cookie, home_->index_of(end()))) {
     record_ = found;
-    end_->record_index = stack_->meeting().index_of(found.at);
-    end_->stage.store(end_stage::joined, std::memory_order_release);
+    end()->record_index = stack_->meeting().index_of(found.at);
+    end()->stage.store(end_stage::joined, std::memory_order_release);
   }
-}
-
-// Is it worth to leave TCP? Short connections never pay for a handshake.
-bool connection::is_due() const noexcept {
-  const config& settings = stack_->settings();
-  return end_->calls.load(std::memory_order_relaxed) >= settings.switch_calls ||
-         end_->sending.offset() + end_->receiving.offset() >= settings.switch_bytes;
 }
 
 // Do the kernel's counters agree with ours? If not, bytes went past us, by a
 // call that nobody can intercept, and the stream is not ours to switch.
 bool connection::saw_everything(tcp_lane& tcp) noexcept {
-  const dibs::lock_guard sending(end_->sending.lock);
-  const dibs::lock_guard receiving(end_->receiving.lock);
+  const dibs::lock_guard sending(end()->sending.lock);
+  const dibs::lock_guard receiving(end()->receiving.lock);
   std::uint64_t written = 0;
   std::uint64_t read = 0;
   if (sending.is_nested() || receiving.is_nested() || !tcp.counters(written, read)) return false;
-  const std::uint64_t read_by_us = end_->receiving.tcp_bytes + end_->receiving.clc_bytes;
+  const std::uint64_t read_by_us = end()->receiving.tcp_bytes + end()->receiving.clc_bytes;
   // A CLC message that is under way must still be found where it stands.
-  if (read > read_by_us) end_->receiving.tcp_bytes += read - read_by_us;
-  return read == read_by_us && written == end_->sending.tcp_bytes + end_->sending.clc_bytes;
+  if (read > read_by_us) end()->receiving.tcp_bytes += read - read_by_us;
+  return read == read_by_us && written == end()->sending.tcp_bytes + end()->sending.clc_bytes;
 }
 
 void connection::begin_talk(tcp_lane& tcp) noexcept {
   if (peer_refuses()) return fall_back(decline_code::peer_no_smc, decline_code::none);
-  if (end_->self != stack_->self().gid) {
+  if (end()->self != stack_->self().gid) {
     return fall_back(decline_code::internal_error, decline_code::none);
   }
-  const bool is_client = end_->role == handshake_role::client;
+  const bool is_client = end()->role == handshake_role::client;
   if (is_client) {
     if (!is_due()) return;
-    if (end_->sending.is_shut || !saw_everything(tcp)) {
+    if (end()->sending.is_shut || !saw_everything(tcp)) {
       return fall_back(decline_code::option_unsupported, decline_code::none);
     }
   } else if (theirs().marks_published.load(std::memory_order_acquire) == 0) {
@@ -191,67 +174,67 @@ void connection::begin_talk(tcp_lane& tcp) noexcept {
   }
   if (!tcp.may_leave_tcp()) return fall_back(decline_code::option_unsupported, decline_code::none);
   if (const std::uint32_t wanted = tcp.wanted_buffer(); wanted != 0) {
-    end_->dmb_code = size_code_for(wanted);
+    end()->dmb_code = size_code_for(wanted);
   }
-  const dibs::lock_guard guard(end_->receiving.lock);
-  end_->talk = is_client ? handshake::client(stack_->self(), record_.at->nonce)
-                         : handshake::server(stack_->self(), record_.at->nonce);
-  end_->stage.store(end_stage::handshake, std::memory_order_release);
+  const dibs::lock_guard guard(end()->receiving.lock);
+  end()->talk = is_client ? handshake::client(stack_->self(), record_.at->nonce)
+                          : handshake::server(stack_->self(), record_.at->nonce);
+  end()->stage.store(end_stage::handshake, std::memory_order_release);
 }
 
 bool connection::peer_refuses() const noexcept {
   const std::uint32_t state = record_.at->state.load(std::memory_order_seq_cst);
-  const bool is_gone =
-      (state & (end_->role == handshake_role::client ? dibs::server_gone : dibs::client_gone)) != 0;
+  const bool is_gone = (state & (end()->role == handshake_role::client ? dibs::server_gone
+                                                                       : dibs::client_gone)) != 0;
   return is_gone || (theirs().flags.load(std::memory_order_seq_cst) & dibs::flag_refuses) != 0;
 }
 
 // True if the message is out, or will never be: look at the step again.
 bool connection::send_clc(tcp_lane& tcp) noexcept {
-  direction& to = end_->sending;
+  direction& to = end()->sending;
   const dibs::lock_guard guard(to.lock);
   if (guard.is_nested()) return false;
-  if (!end_->is_clc_marked) {
+  if (!end()->is_clc_marked) {
     // A dead peer's kernel answers our message with RST, and may drop bytes of
     // the application over it that are still on their way to us.
-    const dibs::gid named = end_->talk.peer_gid();
+    const dibs::gid named = end()->talk.peer_gid();
     const bool is_alive =
         stack_->device().query_remote_gid(named.is_none() ? theirs().device : named);
     if (to.is_shut || peer_refuses() || !is_alive) {
-      end_->talk.give_up(decline_code::peer_declined);
+      end()->talk.give_up(decline_code::peer_declined);
       return true;
     }
     std::uint32_t published = to.marks.load(std::memory_order_relaxed);
     if (!can_publish(theirs(), published)) return false;
     publish_mark(
         mine(), published,
-        {to.offset(), mark_clc, static_cast<std::uint32_t>(end_->talk.get_output().size())});
+        {to.offset(), mark_clc, static_cast<std::uint32_t>(end()->talk.get_output().size())});
     to.marks.store(published, std::memory_order_relaxed);
     // Now the peer knows. If it refused in this moment, the message is not sent:
     // unread it would make the kernel reset a connection that is being closed.
     if (peer_refuses()) {
       void_mark(mine(), published);
-      end_->talk.give_up(decline_code::peer_declined);
+      end()->talk.give_up(decline_code::peer_declined);
       return true;
     }
-    end_->is_clc_marked = true;
+    end()->is_clc_marked = true;
   }
-  while (!end_->talk.get_output().empty()) {
-    const result<std::size_t> sent = tcp.send(end_->talk.get_output());
+  while (!end()->talk.get_output().empty()) {
+    const result<std::size_t> sent = tcp.send(end()->talk.get_output());
     if (!sent && dibs::is_would_block(sent.error())) return false;
     if (!sent) {
-      end_->talk.give_up(decline_code::internal_error);
+      end()->talk.give_up(decline_code::internal_error);
       break;
     }
-    end_->talk.output_sent(*sent);
+    end()->talk.output_sent(*sent);
     to.clc_bytes += *sent;
   }
-  end_->is_clc_marked = false;
+  end()->is_clc_marked = false;
   return true;
 }
 
 bool connection::receive_clc(tcp_lane& tcp) noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   if (guard.is_nested()) return false;
   // Count first, look after: what is counted was sent behind a mark that stands.
@@ -260,131 +243,138 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
   const next_mark next = look_at_mark(theirs(), taken, from.offset());
   if (next.what == next_mark::answer::none || next.at.kind == mark_void) {
     if (!peer_refuses()) return false;
-    end_->talk.give_up(decline_code::peer_declined);
+    end()->talk.give_up(decline_code::peer_declined);
     return true;
   }
   if (next.what == next_mark::answer::invalid || next.at.kind != mark_clc) {
-    end_->talk.give_up(decline_code::internal_error);
+    end()->talk.give_up(decline_code::internal_error);
     return true;
   }
   // Application bytes before it come first, and it is never read in part.
   if (next.at.offset > from.offset() || unread < next.at.length) return false;
   std::array<std::byte, longest_clc> message;
   if (!receive_whole(tcp, std::span(message).first(next.at.length))) {
-    end_->talk.give_up(decline_code::internal_error);
+    end()->talk.give_up(decline_code::internal_error);
     return true;
   }
   take_mark(mine(), taken);
   from.marks.store(taken, std::memory_order_relaxed);
   from.clc_bytes += next.at.length;
   // A malformed message shows in the step.
-  static_cast<void>(end_->talk.put_input(std::span(message).first(next.at.length)));
-  if (end_->role == handshake_role::client || end_->talk.step() != handshake_step::offer_dmb) {
-    end_->peer_is_done = true;
+  static_cast<void>(end()->talk.put_input(std::span(message).first(next.at.length)));
+  if (end()->role == handshake_role::client || end()->talk.step() != handshake_step::offer_dmb) {
+    end()->peer_is_done = true;
   }
   return true;
 }
 
 void connection::offer_dmb() noexcept {
   dibs::device& device = stack_->device();
-  const dibs::gid peer = end_->talk.peer_gid();
-  const dibs::dmb_token peer_token = end_->talk.peer_token();
-  const bool is_client = end_->role == handshake_role::client;
+  const dibs::gid peer = end()->talk.peer_gid();
+  const dibs::dmb_token peer_token = end()->talk.peer_token();
+  const bool is_client = end()->role == handshake_role::client;
   // What travelled on the connection and what stands in the record must be of
   // one peer: then both ends mean the same connection.
   if (theirs().device != peer || (is_client && theirs().token != peer_token.value)) {
-    return end_->talk.decline(decline_code::internal_error);
+    return end()->talk.decline(decline_code::internal_error);
   }
   // A child of fork cannot keep what its parent promised.
-  if (end_->self != stack_->self().gid) return end_->talk.decline(decline_code::internal_error);
+  if (end()->self != stack_->self().gid) return end()->talk.decline(decline_code::internal_error);
   device_ = &device;
-  end_->peer = peer;
+  end()->peer = peer;
   if (is_client) {
     const result<dibs::dmb> attached = device.attach_dmb(peer, peer_token);
-    if (!attached) return end_->talk.decline(decline_code::memory);
-    end_->peer_token = peer_token.value;
-    if (attached->memory.size() != size_of_code(end_->talk.peer_size_code())) {
-      return end_->talk.decline(decline_code::memory);
+    if (!attached) return end()->talk.decline(decline_code::memory);
+    end()->peer_token = peer_token.value;
+    if (attached->memory.size() != size_of_code(end()->talk.peer_size_code())) {
+      return end()->talk.decline(decline_code::memory);
     }
     outbound_.set(attached->memory);
-    end_->sending.ring_size = outbound_.size;
+    end()->sending.ring_size = outbound_.size;
   }
   // A process that talks to itself may send much before it reads, in one thread.
-  if (peer == end_->self) end_->dmb_code = size_code_for(dibs::max_dmb_size);
-  result<dibs::dmb> made = device.register_dmb(peer, size_of_code(end_->dmb_code));
-  while (!made && made.error() == dibs::errc::fabric_full && end_->dmb_code > 0) {
-    --end_->dmb_code;
-    made = device.register_dmb(peer, size_of_code(end_->dmb_code));
+  if (peer == end()->self) end()->dmb_code = size_code_for(dibs::max_dmb_size);
+  result<dibs::dmb> made = device.register_dmb(peer, size_of_code(end()->dmb_code));
+  while (!made && made.error() == dibs::errc::fabric_full && end()->dmb_code > 0) {
+    --end()->dmb_code;
+    made = device.register_dmb(peer, size_of_code(end()->dmb_code));
   }
   if (!made) {
-    return end_->talk.decline(made.error() == dibs::errc::no_dmb_left ? decline_code::no_dmb_left
-                                                                      : decline_code::memory);
+    return end()->talk.decline(made.error() == dibs::errc::no_dmb_left ? decline_code::no_dmb_left
+                                                                       : decline_code::memory);
   }
-  end_->dmb_token = made->token.value;
+  end()->dmb_token = made->token.value;
   mine().token = made->token.value;
   inbound_.set(made->memory);
-  end_->receiving.ring_size = inbound_.size;
+  end()->receiving.ring_size = inbound_.size;
   if (is_client) {
-    end_->link_id = end_->talk.link_id();
-    stack_->groups().adopt(peer, end_->link_id);
-    end_->talk.offer(made->token, end_->dmb_code, end_->link_id, false);
+    end()->link_id = end()->talk.link_id();
+    stack_->groups().adopt(peer, end()->link_id);
+    end()->talk.offer(made->token, end()->dmb_code, end()->link_id, false);
   } else {
     const link_groups::entry group = stack_->groups().find_or_add(peer);
-    end_->link_id = group.link_id;
-    end_->talk.offer(made->token, end_->dmb_code, group.link_id, group.is_new);
+    end()->link_id = group.link_id;
+    end()->talk.offer(made->token, end()->dmb_code, group.link_id, group.is_new);
   }
 }
 
 void connection::establish(bool is_shared) noexcept {
-  if (end_->role == handshake_role::server) {
-    const dibs::dmb_token token = end_->talk.peer_token();
+  if (end()->role == handshake_role::server) {
+    const dibs::dmb_token token = end()->talk.peer_token();
     // What only this process attaches, its copies could not write to.
-    const bool is_ours = !is_shared && end_->self == stack_->self().gid;
+    const bool is_ours = !is_shared && end()->self == stack_->self().gid;
     const result<dibs::dmb> attached =
-        is_ours ? device_->attach_dmb(end_->peer, token)
+        is_ours ? device_->attach_dmb(end()->peer, token)
                 : result<dibs::dmb>(make_error_code(dibs::errc::unknown_gid));
-    if (attached && attached->memory.size() == size_of_code(end_->talk.peer_size_code())) {
-      end_->peer_token = token.value;
+    if (attached && attached->memory.size() == size_of_code(end()->talk.peer_size_code())) {
+      end()->peer_token = token.value;
       outbound_.set(attached->memory);
-      end_->sending.ring_size = outbound_.size;
+      end()->sending.ring_size = outbound_.size;
     } else {
       // Our direction stays on TCP, and since we could not free space in the
       // other one it has to come back.
-      if (attached) device_->detach_dmb(end_->peer, token);
+      if (attached) device_->detach_dmb(end()->peer, token);
       mine().flags.fetch_or(dibs::flag_wants_tcp, std::memory_order_release);
     }
   }
-  const dibs::lock_guard guard(end_->sending.lock);
+  const dibs::lock_guard guard(end()->sending.lock);
   cdc::record* control = outbound_.control.load(std::memory_order_relaxed);
   if (control != nullptr) control->type = cdc::record_type;
-  end_->sending.is_pinned = end_->sending.is_pinned || control == nullptr;
-  end_->local_reason = decline_code::none;
-  end_->stage.store(end_stage::established, std::memory_order_release);
+  end()->sending.is_pinned = end()->sending.is_pinned || control == nullptr;
+  end()->local_reason = decline_code::none;
+  end()->stage.store(end_stage::established, std::memory_order_release);
   // A reader of ours that met the peer's mark too early must look again.
   stack_->signals().signal(mine());
-  if (!end_->sending.is_pinned && !end_->sending.is_shut)
+  if (!end()->sending.is_pinned && !end()->sending.is_shut)
     static_cast<void>(switch_sending(lane::dmb));
 }
 
 void connection::fall_back(decline_code local, decline_code peer) noexcept {
-  end_->local_reason = local;
-  end_->peer_reason = peer;
+  end()->local_reason = local;
+  end()->peer_reason = peer;
   drop_memory();
-  const dibs::lock_guard guard(end_->receiving.lock);
+  const dibs::lock_guard guard(end()->receiving.lock);
   if (stage() == end_stage::candidate) {
-    stop_expecting();
     stack_->meeting().release(record_, true);
     record_ = {};
-    end_->stage.store(end_stage::plain, std::memory_order_release);
+    end()->stage.store(end_stage::plain, std::memory_order_release);
     return;
   }
   mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
-  end_->stage.store(end_->peer_is_done ? end_stage::plain : end_stage::declined,
-                    std::memory_order_release);
+  end()->stage.store(end()->peer_is_done ? end_stage::plain : end_stage::declined,
+                     std::memory_order_release);
 }
 
 void connection::stay_on_tcp(decline_code reason) noexcept {
-  const dibs::lock_guard guard(end_->talk_lock);
+  if (is_young()) {
+    const dibs::shielded_guard growing(grow_lock_);
+    if (is_young()) {
+      young_.reason = reason;
+      young_.stays.store(true, std::memory_order_relaxed);
+      return;
+    }
+  }
+  const dibs::lock_guard guard(end()->talk_lock);
   if (guard.is_nested()) return;
   switch (stage()) {
     case end_stage::plain:
@@ -394,20 +384,20 @@ void connection::stay_on_tcp(decline_code reason) noexcept {
     case end_stage::handshake:
       // What was announced has to be sent, and a DMB that was offered may be
       // written to already. Then only the lanes can be taken back.
-      if (!end_->is_clc_marked && end_->dmb_token == 0) return end_->talk.give_up(reason);
+      if (!end()->is_clc_marked && end()->dmb_token == 0) return end()->talk.give_up(reason);
       break;
     case end_stage::established: break;
   }
   mine().flags.fetch_or(dibs::flag_wants_tcp, std::memory_order_release);
-  const dibs::lock_guard sending(end_->sending.lock);
-  end_->sending.is_pinned = true;
-  if (end_->sending.on() == lane::dmb) static_cast<void>(switch_sending(lane::tcp));
+  const dibs::lock_guard sending(end()->sending.lock);
+  end()->sending.is_pinned = true;
+  if (end()->sending.on() == lane::dmb) static_cast<void>(switch_sending(lane::tcp));
 }
 
 // Takes a CLC message that nobody wants off the TCP lane: unread it would make
 // the kernel reset the connection on close.
 bool connection::discard_clc(tcp_lane& tcp) noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   if (guard.is_nested()) return false;
   const std::size_t unread = tcp.unread();

@@ -19,11 +19,26 @@ bool is_over(const result<std::size_t>& got) noexcept {
   return got ? *got == 0 : !dibs::is_would_block(got.error());
 }
 
+// Of a connection that knows of no lanes.
+result<std::size_t> read_plainly(tcp_lane& tcp, buffers to, bool is_peek) noexcept {
+  std::size_t done = 0;
+  buffer_walk walk(to);
+  for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
+    const result<std::size_t> got = is_peek ? tcp.peek(part) : tcp.receive(part);
+    if (!got) return done > 0 ? result<std::size_t>(done) : got;
+    done += *got;
+    if (*got < part.size() || is_peek) break;
+    walk.skip(*got);
+  }
+  return done;
+}
+
 }  // namespace
 
 result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_peek,
                                           std::uint64_t now) noexcept {
-  direction& from = end_->receiving;
+  if (!is_grown(tcp)) return read_plainly(tcp, to, is_peek);
+  direction& from = end()->receiving;
   for (;;) {
     if (stage() != end_stage::established) advance(tcp);
     turn found = turn::nothing;
@@ -92,7 +107,7 @@ result<std::size_t> connection::tell(const result<std::size_t>& over) noexcept {
 
 // Carries out marks at the reader's offset, as far as that takes no CLC.
 connection::turn connection::follow_marks() noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   if (!meets_marks()) return turn::nothing;
   const auto look = [&]() noexcept {
     return look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
@@ -132,7 +147,7 @@ connection::turn connection::follow_marks() noexcept {
 // The peer ended in the middle of the CLC message that stands here.
 bool connection::is_cut_off(tcp_lane& tcp) noexcept {
   if (!tcp.has_hung_up()) return false;
-  const direction& from = end_->receiving;
+  const direction& from = end()->receiving;
   const next_mark next =
       look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
   return next.what != next_mark::answer::found || tcp.unread() < next.at.length;
@@ -140,7 +155,7 @@ bool connection::is_cut_off(tcp_lane& tcp) noexcept {
 
 std::uint64_t connection::bytes_before_mark() const noexcept {
   if (!meets_marks()) return ~std::uint64_t{0};
-  const direction& from = end_->receiving;
+  const direction& from = end()->receiving;
   const std::uint64_t offset = from.offset();
   const next_mark next = look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), offset);
   return next.what == next_mark::answer::found ? next.at.offset - offset : ~std::uint64_t{0};
@@ -149,7 +164,7 @@ std::uint64_t connection::bytes_before_mark() const noexcept {
 // Bytes in our ring; nothing if the peer's cursor cannot be.
 std::optional<std::uint32_t> connection::ring_used() const noexcept {
   const cdc::record* control = inbound_.control.load(std::memory_order_acquire);
-  const direction& from = end_->receiving;
+  const direction& from = end()->receiving;
   for (;;) {
     const std::uint64_t word = from.word.load(std::memory_order_relaxed);
     // [cdc-prod]; seq_cst: after arming, this is the second access of [wake].
@@ -164,7 +179,7 @@ std::optional<std::uint32_t> connection::ring_used() const noexcept {
 // `word`: of before the caller looked at the marks. Gives less than there is,
 // or nothing, if that changes meanwhile.
 result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_t word) noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const std::optional<std::uint32_t> used = ring_used();
   if (!used) return make_error_code(errc::bad_cursor);
   // Bytes behind the next mark are in the ring already, but not yet due.
@@ -194,7 +209,7 @@ result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_
 // Tells the peer how far we have read, but only when that helps it: a whole
 // line changes hands each time.
 void connection::tell_consumer(bool is_ring_empty) noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const std::uint64_t dmb_bytes = from.dmb_bytes();
   const std::uint64_t untold = dmb_bytes - std::min(from.told, dmb_bytes);
   // Nothing helps the peer that is so little, whatever it asks for.
@@ -215,7 +230,7 @@ void connection::tell_consumer(bool is_ring_empty) noexcept {
 // The TCP lane, as far as the next mark. `word` as above.
 result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek,
                                          std::uint64_t word) noexcept {
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const bool may_meet_marks = meets_marks();
   // Between what the kernel gives and what we count of it no handler may look
   // at the marks.
@@ -249,8 +264,13 @@ result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek
 }
 
 bool connection::has_input(tcp_lane& tcp) noexcept {
+  if (!is_grown(tcp)) {
+    std::byte one{};
+    const result<std::size_t> any = tcp.peek({&one, 1});
+    return any || !dibs::is_would_block(any.error());
+  }
   if (stage() != end_stage::established) advance(tcp);
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   turn found = turn::go_on;
   while (found == turn::go_on) found = follow_marks();
@@ -273,16 +293,17 @@ bool connection::has_input(tcp_lane& tcp) noexcept {
 
 bool connection::has_dmb_input() noexcept {
   if (stage() != end_stage::established) return false;
-  const dibs::lock_guard guard(end_->receiving.lock);
+  const dibs::lock_guard guard(end()->receiving.lock);
   turn found = turn::go_on;
   while (found == turn::go_on) found = follow_marks();
   if (found == turn::broken) return true;
-  return end_->receiving.on() == lane::dmb && ring_used().value_or(1) > 0;
+  return end()->receiving.on() == lane::dmb && ring_used().value_or(1) > 0;
 }
 
 std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
+  if (!is_grown(tcp)) return tcp.unread();
   if (stage() != end_stage::established) advance(tcp);
-  direction& from = end_->receiving;
+  direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   while (follow_marks() == turn::go_on) {
   }
@@ -291,7 +312,8 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
 }
 
 bool connection::input_hint() const noexcept {
-  const direction& from = end_->receiving;
+  if (is_young()) return false;
+  const direction& from = end()->receiving;
   // seq_cst: after arming these are the second accesses of [wake].
   if (meets_marks() && theirs().marks_published.load(std::memory_order_seq_cst) !=
                            from.marks.load(std::memory_order_relaxed)) {

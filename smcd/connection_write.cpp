@@ -16,16 +16,31 @@ namespace {
 // How often a busy sender asks the TCP lane whether the peer still lives.
 constexpr std::uint64_t writer_patience = 1000 * dibs::ticks_per_us;
 
+// What the TCP lane takes.
+result<std::size_t> write_plainly(tcp_lane& tcp, buffers from) noexcept {
+  std::size_t done = 0;
+  buffer_walk walk(from);
+  for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
+    const result<std::size_t> sent = tcp.send(part);
+    if (!sent) return done > 0 ? result<std::size_t>(done) : sent;
+    done += *sent;
+    if (*sent < part.size()) break;
+    walk.skip(*sent);
+  }
+  return done;
+}
+
 }  // namespace
 
 result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
                                            std::uint64_t now) noexcept {
-  direction& to = end_->sending;
+  if (!is_grown(tcp)) return write_plainly(tcp, from);
+  direction& to = end()->sending;
   for (;;) {
     if (stage() != end_stage::established) advance(tcp);
     const dibs::lock_guard guard(to.lock);
     // A message of the handshake went out in part: it must be finished first.
-    if (end_->is_clc_marked) return dibs::would_block();
+    if (end()->is_clc_marked) return dibs::would_block();
     // A signal handler came in the middle of a write to the ring. Its bytes
     // take the other lane; the write that it interrupted starts again.
     if (guard.is_nested() && to.on() == lane::dmb && !switch_sending(lane::tcp)) {
@@ -41,10 +56,15 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       const std::optional<std::uint32_t> room = ring_room();
       if (!room) return make_error_code(errc::bad_cursor);
       if (is_look_due) to.looked = now;
-      const bool is_given_up =
-          (is_look_due || *room == 0) && may_give_up(tcp, now, is_look_due, 1) && may_leave(tcp);
+      const std::uint32_t enough = room_for(from);
+      const bool is_given_up = (is_look_due || *room < enough) &&
+                               may_give_up(tcp, now, is_look_due, enough) && may_leave(tcp);
       if (!is_given_up) {
-        if (*room == 0) return dibs::would_block();
+        if (*room < enough) {
+          to.wanted.store(enough, std::memory_order_relaxed);
+          return dibs::would_block();
+        }
+        to.wanted.store(1, std::memory_order_relaxed);
         const std::size_t sent = write_ring(from, *room, word);
         if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
         continue;  // a signal handler took the other lane
@@ -52,22 +72,19 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       // A peer that is gone reads no mark.
       static_cast<void>(switch_sending(lane::tcp));
     }
-    std::size_t done = 0;
-    buffer_walk walk(from);
-    for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
-      const result<std::size_t> sent = tcp.send(part);
-      if (!sent) {
-        if (done == 0) return sent;
-        break;
-      }
-      done += *sent;
-      if (*sent < part.size()) break;
-      walk.skip(*sent);
-    }
-    to.tcp_bytes.fetch_add(done, std::memory_order_relaxed);
+    const result<std::size_t> sent = write_plainly(tcp, from);
+    if (!sent) return sent;
+    to.tcp_bytes.fetch_add(*sent, std::memory_order_relaxed);
     count_call();
-    return done;
+    return sent;
   }
+}
+
+// What a write needs before it begins. A short one goes in whole or not at all:
+// others who write to the same socket must not come between its bytes.
+std::uint32_t connection::room_for(buffers from) const noexcept {
+  const std::size_t size = total_size(from);
+  return size > 0 && size <= outbound_.size / 4 ? static_cast<std::uint32_t>(size) : 1;
 }
 
 // Free bytes in the peer's ring; nothing if its cursor cannot be.
@@ -76,7 +93,7 @@ std::optional<std::uint32_t> connection::ring_room() const noexcept {
   // [cdc-cons]
   const std::uint64_t consumer = control->consumer.load(std::memory_order_seq_cst);
   const auto used =
-      distance(cdc::cursor_of(consumer), cursor_of(end_->sending.now().at), outbound_.size);
+      distance(cdc::cursor_of(consumer), cursor_of(end()->sending.now().at), outbound_.size);
   if (!used) return std::nullopt;
   return outbound_.size - *used;
 }
@@ -84,7 +101,7 @@ std::optional<std::uint32_t> connection::ring_room() const noexcept {
 // `word`: of before the caller looked at the lane. Writes less, or nothing, if
 // that changes meanwhile.
 std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64_t word) noexcept {
-  direction& to = end_->sending;
+  direction& to = end()->sending;
   cdc::record* control = outbound_.control.load(std::memory_order_relaxed);
   const std::uint32_t cpu = static_cast<std::uint32_t>(::sched_getcpu()) + 1;
   if (told_cpu_ != cpu) {
@@ -118,7 +135,7 @@ std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64
 // of room, the reader is asked to tell when there is.
 bool connection::may_give_up(tcp_lane& tcp, std::uint64_t now, bool is_look_due,
                              std::uint32_t enough) noexcept {
-  direction& to = end_->sending;
+  direction& to = end()->sending;
   if (is_asked_back()) {
     to.is_pinned = true;
     return true;
@@ -149,25 +166,25 @@ bool connection::is_peer_gone(tcp_lane& tcp) const noexcept {
 // Can the reader be told that we leave the ring? Only if it took the marks
 // before. It does so while it reads.
 bool connection::may_leave(tcp_lane& tcp) const noexcept {
-  return can_publish(theirs(), end_->sending.marks.load(std::memory_order_relaxed)) ||
+  return can_publish(theirs(), end()->sending.marks.load(std::memory_order_relaxed)) ||
          is_peer_gone(tcp);
 }
 
 std::uint32_t connection::patience_us() const noexcept {
   const std::uint32_t longest = stack_->settings().patience_us;
-  return end_->peer == end_->self ? std::min(longest, config::own_patience_us) : longest;
+  return end()->peer == end()->self ? std::min(longest, config::own_patience_us) : longest;
 }
 
 // On TCP because a ring was full once: back, when the reader caught up.
 bool connection::may_return() const noexcept {
-  const direction& to = end_->sending;
+  const direction& to = end()->sending;
   return stage() == end_stage::established && !to.is_pinned && !to.is_shut &&
          ring_room().value_or(0) > outbound_.size / 2;
 }
 
 // This end does not wait for room any more.
 void connection::unblock() noexcept {
-  if (std::exchange(end_->sending.full_since, 0) == 0) return;
+  if (std::exchange(end()->sending.full_since, 0) == 0) return;
   change_consumer_word([](cdc::cursor_word& word) {
     word.producer_flags = static_cast<std::uint8_t>(word.producer_flags & ~cdc::write_blocked);
   });
@@ -175,7 +192,7 @@ void connection::unblock() noexcept {
 
 bool connection::switch_sending(lane wanted) noexcept {
   const dibs::signal_shield quiet;
-  direction& to = end_->sending;
+  direction& to = end()->sending;
   std::uint32_t published = to.marks.load(std::memory_order_relaxed);
   if (!can_publish(theirs(), published)) return false;
   publish_mark(mine(), published,
@@ -189,10 +206,11 @@ bool connection::switch_sending(lane wanted) noexcept {
 }
 
 bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
+  if (!is_grown(tcp)) return true;
   if (stage() != end_stage::established) advance(tcp);
-  direction& to = end_->sending;
+  direction& to = end()->sending;
   const dibs::lock_guard guard(to.lock);
-  if (end_->is_clc_marked) return false;
+  if (end()->is_clc_marked) return false;
   if (to.on() == lane::tcp) return true;
   const std::optional<std::uint32_t> room = ring_room();
   if (!room || *room >= outbound_.size / 4) return true;
@@ -201,12 +219,14 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
 }
 
 bool connection::room_hint() const noexcept {
-  return end_->sending.on() == lane::tcp || ring_room().value_or(1) > 0;
+  if (sends_on() == lane::tcp) return true;
+  const std::uint32_t wanted = end()->sending.wanted.load(std::memory_order_relaxed);
+  return ring_room().value_or(wanted) >= wanted;
 }
 
 std::size_t connection::unread_by_peer() noexcept {
   if (stage() != end_stage::established) return 0;
-  const dibs::lock_guard guard(end_->sending.lock);
+  const dibs::lock_guard guard(end()->sending.lock);
   return outbound_.size - ring_room().value_or(outbound_.size);
 }
 
@@ -225,9 +245,10 @@ bool connection::peer_is_done_sending() const noexcept {
 }
 
 void connection::shutdown_write() noexcept {
-  const dibs::lock_guard guard(end_->sending.lock);
-  if (!end_->sending.is_shut) end_->sending.was_peer_first = peer_is_done_sending();
-  end_->sending.is_shut = true;
+  if (is_young()) return stay_on_tcp(decline_code::option_unsupported);
+  const dibs::lock_guard guard(end()->sending.lock);
+  if (!end()->sending.is_shut) end()->sending.was_peer_first = peer_is_done_sending();
+  end()->sending.is_shut = true;
   change_consumer_word([](cdc::cursor_word& word) { word.connection_flags |= cdc::sending_done; });
   if (stage() == end_stage::established) stack_->signals().signal(theirs());
 }

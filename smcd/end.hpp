@@ -38,6 +38,7 @@ struct alignas(dibs::cache_line) direction {
   bool is_shut;                          // sending: shutdown(WR) was called
   bool is_pinned;                        // sending: stays on TCP for good
   bool was_peer_first;                   // sending: shut after the peer had ended its direction
+  std::atomic<std::uint32_t> wanted;     // sending: room that the last writer did not find
   std::uint64_t told;                    // receiving: bytes of the ring that the peer knows we read
   std::uint64_t full_since;              // sending: ticks when the ring was first found full, or 0
   std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health
@@ -69,8 +70,6 @@ struct end_state {
   std::uint8_t dmb_code;  // size code of our DMB
   std::uint32_t tries;    // candidate, client: looked for the other end so often
   std::uint32_t look_at;  // candidate, server: look for the other end at this call
-  // The listener. Client: it expects our record, until this is taken away.
-  std::atomic<std::uint64_t> listener;
   std::uint64_t netns;
   std::uint64_t socket_cookie;
   dibs::inet_address local;

@@ -14,6 +14,7 @@
 #include <smcd/home.hpp>
 #include <smcd/link_group.hpp>
 
+#include <atomic>
 #include <optional>
 
 namespace smcd {
@@ -43,6 +44,19 @@ class stack {
   [[nodiscard]] home& ends() noexcept { return home_; }
   [[nodiscard]] link_groups& groups() noexcept { return groups_; }
 
+  // Does somebody listen at `remote` who speaks SMC-D? Looked up in the network
+  // namespace that ask_netns() tells of the first time, which is right but for
+  // processes that change theirs. So only a hint.
+  template <class AskNetns>
+  [[nodiscard]] bool may_meet(const dibs::inet_address& remote, AskNetns ask_netns) noexcept {
+    std::uint64_t netns = netns_.load(std::memory_order_relaxed);
+    if (netns == 0) {
+      netns = ask_netns();
+      netns_.store(netns, std::memory_order_relaxed);
+    }
+    return rendezvous_.find_listener(netns, remote) != nullptr;
+  }
+
  private:
   void sweep() noexcept;
   void name_host() noexcept;
@@ -57,6 +71,7 @@ class stack {
   std::optional<dibs::loopback> device_;
   link_groups groups_;
   bool is_entered_ = false;
+  std::atomic<std::uint64_t> netns_{0};
 };
 
 }  // namespace smcd

@@ -4,6 +4,7 @@
 // a driver (the shim, the Asio transport, a test) implements these calls over
 // a socket, and none of them ever blocks.
 
+#include <devices/inet.hpp>
 #include <smcd/error.hpp>
 
 #include <cstddef>
@@ -11,6 +12,12 @@
 #include <span>
 
 namespace smcd {
+
+struct socket_identity {
+  std::uint64_t netns = 0;   // SO_NETNS_COOKIE
+  std::uint64_t cookie = 0;  // SO_COOKIE
+  dibs::inet_address local;
+};
 
 class tcp_lane {
  public:
@@ -26,8 +33,8 @@ class tcp_lane {
   // All bytes ever, as the kernel counts them: written by this end, read by
   // this end. Lets us see I/O that went past us. False if it cannot tell.
   [[nodiscard]] virtual bool counters(std::uint64_t& written, std::uint64_t& read) noexcept = 0;
-  // SO_COOKIE of the socket; 0 if it cannot tell.
-  [[nodiscard]] virtual std::uint64_t cookie() noexcept { return 0; }
+  // Which connection this is, from the socket itself. False if it cannot tell.
+  [[nodiscard]] virtual bool identify(socket_identity&) noexcept = 0;
   // Asked once, before the handshake. False for a socket with options whose
   // effect would be lost on DMBs; and the receive buffer that the program set
   // by SO_RCVBUF, in bytes, 0 if it left that to us.

@@ -207,7 +207,7 @@ SHIM_HOOK FILE* fdopen(int fd, const char* mode) {
   using function = FILE*(int, const char*);
   static shim::real_function<function> next("fdopen");
   if (const shim::pinned known = self.find_live(fd); known && mode != nullptr) {
-    if (known->link.state().stage.load(std::memory_order_relaxed) == smcd::end_stage::candidate) {
+    if (known->link.stage() == smcd::end_stage::candidate) {
       self.retire(fd);
     }
     if (!known->link.is_plain()) return open_over_hooks(fd, mode);

@@ -17,22 +17,11 @@ namespace {
 using smcd::decline_code;
 
 // Null if there is no room; the connection then is TCP and nothing to us.
-endpoint* make_stream(smcd::handshake_role role, const smcd::socket_name& name,
-                      bool may_switch) noexcept {
+endpoint* make_stream(smcd::stack& on, smcd::handshake_role role, const dibs::inet_address& remote,
+                      bool may_meet) noexcept {
   endpoint* made = self.make(endpoint::kind_of::stream);
-  if (made == nullptr) return nullptr;
-  made->link.open(*self.stack(), role, name, may_switch, decline_code::peer_no_smc, false);
-  if (made->link.is_open()) return made;
-  self.discard(made);
-  return nullptr;
-}
-
-// Connecting to 0.0.0.0 or :: reaches this machine's loopback address.
-dibs::inet_address reached(dibs::inet_address asked) noexcept {
-  if (!asked.is_any()) return asked;
-  asked.bytes.back() = 1;
-  if (asked.is_v4()) asked.bytes[12] = 127;
-  return asked;
+  if (made != nullptr) made->link.open(on, role, remote, may_meet, false);
+  return made;
 }
 
 }  // namespace
@@ -55,8 +44,8 @@ void publish_listener(int fd) noexcept {
 }
 
 int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
-  smcd::socket_name name;
-  const bool is_inet = dibs::from_sockaddr(to, size, name.remote);
+  dibs::inet_address remote;
+  const bool is_inet = dibs::from_sockaddr(to, size, remote);
   endpoint* known = self.find(fd);
   if (known != nullptr && known->kind == endpoint::kind_of::stream) {
     // A second call asks how the first went. If it failed, or if this call
@@ -70,30 +59,19 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
     errno = saved;
     return answer;
   }
+  // What the kernel's set tells of is TCP only.
   const bool is_in_set = known != nullptr && known->kind == endpoint::kind_of::in_kernel_set;
   const int before = errno;
-  smcd::stack* stack = is_inet && is_tcp(fd) ? self.stack() : nullptr;
-  if (stack == nullptr) {
-    errno = before;
-    return real.connect(fd, to, size);
-  }
-  name.remote = reached(name.remote);
-  name.netns = netns_of(fd);
-  // What the kernel's set tells of is TCP only.
-  if (!is_in_set) name.listener = stack->meeting().expect(name.netns, name.remote);
+  smcd::stack* stack = is_inet && !is_in_set && is_tcp(fd) ? self.stack() : nullptr;
+  remote = remote.reached();
+  const bool may_meet =
+      stack != nullptr && stack->may_meet(remote, [fd]() noexcept { return netns_of(fd); });
   errno = before;
   const int answer = real.connect(fd, to, size);
   const int code = errno;
-  const bool is_under_way = answer == 0 || code == EINPROGRESS || code == EINTR;
-  endpoint* made = nullptr;
-  if (is_under_way && local_address(fd, name.local)) {
-    made = make_stream(smcd::handshake_role::client, name,
-                       name.listener && !name.local.is_link_local());
-  }
-  if (made != nullptr) {
-    self.put(fd, made);
-  } else {
-    stack->meeting().stop_expecting(name.listener);
+  if (stack != nullptr && (answer == 0 || code == EINPROGRESS || code == EINTR)) {
+    endpoint* made = make_stream(*stack, smcd::handshake_role::client, remote, may_meet);
+    if (made != nullptr) self.put(fd, made);
   }
   errno = code;
   return answer;
@@ -126,18 +104,9 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) noex
     *size = address_size;
   }
   if (self.find(accepted) != nullptr) self.drop_stale(accepted);
-  smcd::socket_name name;
-  name.netns = known->netns;
-  name.local = known->address;
-  if (dibs::from_sockaddr(generic, address_size, name.remote) &&
-      (!known->address.is_any() || local_address(accepted, name.local))) {
-    name.listener = stack->meeting().ref_of(known->listener);
-    // In this order: a client's record comes before it is no longer expected.
-    const bool may_switch =
-        !name.local.is_link_local() &&
-        (stack->meeting().expects(name.listener) ||
-         stack->meeting().find({name.netns, name.remote, name.local}).at != nullptr);
-    if (endpoint* made = make_stream(smcd::handshake_role::server, name, may_switch)) {
+  dibs::inet_address remote;
+  if (known->listener != nullptr && dibs::from_sockaddr(generic, address_size, remote)) {
+    if (endpoint* made = make_stream(*stack, smcd::handshake_role::server, remote, true)) {
       made->modes.store((flags & SOCK_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking,
                         std::memory_order_relaxed);
       self.put(accepted, made);

@@ -254,6 +254,13 @@ void process::for_each_stream(Visit visit) noexcept {
 
 void process::before_fork() noexcept {
   if (stack_.load(std::memory_order_acquire) == nullptr) return;
+  // What parent and child share must be known to both.
+  for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    if (const pinned known = find_live(fd); known && known->link.is_young()) {
+      tcp_socket tcp(fd);
+      known->link.grow_up(tcp);
+    }
+  }
   for_each_stream([](endpoint& at) noexcept { at.link.share(); });
 }
 

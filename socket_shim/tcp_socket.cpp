@@ -73,9 +73,9 @@ bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept 
   return true;
 }
 
-std::uint64_t tcp_socket::cookie() noexcept {
-  std::uint64_t cookie = 0;
-  return option(fd_, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+bool tcp_socket::identify(smcd::socket_identity& to) noexcept {
+  return option(fd_, SOL_SOCKET, SO_NETNS_COOKIE, to.netns) &&
+         option(fd_, SOL_SOCKET, SO_COOKIE, to.cookie) && local_address(fd_, to.local);
 }
 
 // Sockets whose owner set rules for the network, or wants to hear from it:

@@ -18,7 +18,7 @@ class tcp_socket final : public smcd::tcp_lane {
   [[nodiscard]] std::size_t unread() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;
-  [[nodiscard]] std::uint64_t cookie() noexcept override;
+  [[nodiscard]] bool identify(smcd::socket_identity&) noexcept override;
   [[nodiscard]] bool may_leave_tcp() noexcept override;
   [[nodiscard]] std::uint32_t wanted_buffer() noexcept override;
 

@@ -111,8 +111,12 @@ class basic_socket : public detail::kernel_face<Executor> {
   error_code connect(const endpoint_type& to, error_code& code) {
     if (!this->is_open() && this->open(to.protocol(), code)) return code;
     detail::stream& made = *this->held();
-    detail::connecting peer(detail::this_stack(), made.kernel.native_handle(), detail::key_of(to));
-    if (!made.kernel.connect(to, code)) code = made.begin(peer);
+    const auto stack = detail::this_stack();
+    const dibs::inet_address remote = detail::key_of(to).reached();
+    const bool may_meet = detail::may_meet(stack.get(), made.kernel.native_handle(), remote);
+    if (!made.kernel.connect(to, code)) {
+      code = made.begin(stack, smcd::handshake_role::client, remote, may_meet);
+    }
     return code;
   }
 

@@ -261,7 +261,6 @@ TEST_CASE("rendezvous: a listener is found by what connects to it") {
     auto* entry = at.publish_listener(1, one.bound, server);
     REQUIRE(entry != nullptr);
     CHECK(entry->device == server);
-    CHECK(entry->expected.load() == 0);
     CHECK((at.find_listener(1, local4) == entry) == one.takes_local4);
     CHECK((at.find_listener(1, other4) == entry) == one.takes_other4);
     CHECK((at.find_listener(1, local6) == entry) == one.takes_local6);
@@ -281,42 +280,6 @@ TEST_CASE("rendezvous: IPv4 mapped into IPv6 meets the same listener") {
   const inet_address mapped = v6({0xFF, 0xFF, 127, 0, 0, 1}, 80);
   REQUIRE(at.publish_listener(1, v4_address(0x7F000001, 80), server) != nullptr);
   CHECK(at.find_listener(1, mapped) != nullptr);
-}
-
-TEST_CASE("rendezvous: a listener expects the clients that announced themselves") {
-  const scratch_fabric scratch;
-  rendezvous at = open_in(scratch);
-  const inet_address address = v4_address(0x7F000001, 80);
-  CHECK(!at.expect(1, address));
-  CHECK(!at.expects({}));
-  CHECK(!at.ref_of(nullptr));
-  auto* entry = at.publish_listener(1, address, server);
-  const dibs::listener_ref accepted = at.ref_of(entry);
-  CHECK(!at.expects(accepted));
-  const dibs::listener_ref one = at.expect(1, address);
-  const dibs::listener_ref two = at.expect(1, address);
-  REQUIRE(one);
-  CHECK(at.expects(accepted));
-  at.stop_expecting(one);
-  CHECK(at.expects(accepted));
-  at.stop_expecting({});
-  CHECK(at.expects(accepted));
-  at.stop_expecting(two);
-  CHECK(!at.expects(accepted));
-  // One too many takes nothing from others.
-  at.stop_expecting(two);
-  CHECK(!at.expects(accepted));
-
-  const dibs::listener_ref late = at.expect(1, address);
-  at.withdraw_listener(entry);
-  auto* next = at.publish_listener(1, address, server);
-  REQUIRE(next == entry);
-  // Of a listener that is gone nobody knows; the next one starts anew.
-  CHECK(at.expects(accepted));
-  CHECK(!at.expects(at.ref_of(next)));
-  static_cast<void>(at.expect(1, address));
-  at.stop_expecting(late);
-  CHECK(at.expects(at.ref_of(next)));
 }
 
 TEST_CASE("rendezvous: a full neighbourhood of listeners gives null, and room comes back") {

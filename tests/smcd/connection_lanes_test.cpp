@@ -119,7 +119,8 @@ TEST_CASE("lanes of a connection: has_room and write_some agree when no mark can
   up.write(100);
   // As if four marks were not taken yet.
   ends.server.side().marks_taken -= 4;
-  while (up.write(4000) == outcome::moved) {
+  // More than a quarter of the ring is taken in part.
+  while (up.write(5000) == outcome::moved) {
   }
   std::uint64_t now = ends.clock().now();
   // No room in the ring, and no way to the TCP lane: wait, do not turn round.
@@ -267,4 +268,20 @@ TEST_CASE(
   }
   CHECK(!client.is_awake());
   CHECK(up.problem == "");
+}
+
+TEST_CASE("lanes of a connection: a short write goes into the ring in whole or not at all") {
+  two_ends ends(stack_options{.patience_us = 1'000'000});
+  REQUIRE(ends.establish());
+  const std::uint64_t now = ends.clock().now();
+  REQUIRE(write_at(ends.client, ring - 5, now).value() == ring - 5);
+  // Another writer's bytes could come between its own.
+  CHECK(dibs::is_would_block(write_at(ends.client, 8, now).error()));
+  CHECK(!ends.client.connection.room_hint());
+  CHECK(write_at(ends.client, 5, now).value() == 5);
+  // A long one takes what there is.
+  std::vector<std::byte> some(3000);
+  CHECK(ends.server.read(some).value() == 3000);
+  CHECK(ends.server.read(some).value() == 3000);
+  CHECK(write_at(ends.client, ring, now).value() > 0);
 }

@@ -71,11 +71,11 @@ TEST_CASE("connection: a server that finds no record gives up, and sends no byte
   ends_options how;
   how.client_may_switch = false;
   two_ends ends({}, how);
-  converse(ends);
+  converse(ends, 600);
   CHECK(ends.server.connection.is_plain());
   CHECK(ends.server.connection.state().local_reason == decline_code::peer_no_smc);
-  CHECK(ends.client.tcp.written() == 4000);
-  CHECK(ends.server.tcp.written() == 4000);
+  CHECK(ends.client.tcp.written() == 60000);
+  CHECK(ends.server.tcp.written() == 60000);
 }
 
 TEST_CASE("connection: a young connection does not switch") {

@@ -95,6 +95,10 @@ class fake_tcp {
       read = in_->read;
       return knows_counters;
     }
+    bool identify(smcd::socket_identity& to) noexcept override {
+      to = identity;
+      return true;
+    }
     bool may_leave_tcp() noexcept override { return may_leave; }
     std::uint32_t wanted_buffer() noexcept override { return buffer; }
 
@@ -146,6 +150,7 @@ class fake_tcp {
       return in_->has_rst;
     }
     fake_tcp_rules& rules() { return rules_; }
+    smcd::socket_identity identity;
     bool knows_counters = true;
     bool may_leave = true;     // no socket option forbids it
     std::uint32_t buffer = 0;  // SO_RCVBUF, if the program set it

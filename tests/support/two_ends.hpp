@@ -210,19 +210,17 @@ class two_ends {
     const dibs::inet_address here = dibs::v4_address(0x7F000001, mine);
     client.meeting = &stacks_.of_client().meeting();
     server.meeting = &stacks_.of_server().meeting();
-    auto* listener = server.meeting->find_listener(1, there);
-    if (listener == nullptr) {
-      listener = server.meeting->publish_listener(1, there, stacks_.of_server().self().gid);
-    }
-    client.connection.open(
-        stacks_.of_client(), smcd::handshake_role::client,
-        {1, here, there,
-         how.client_may_switch ? client.meeting->expect(1, there) : dibs::listener_ref{}},
-        how.client_may_switch, smcd::decline_code::none, false);
-    server.connection.open(stacks_.of_server(), smcd::handshake_role::server,
-                           {1, there, here, server.meeting->ref_of(listener)},
-                           how.server_may_switch, smcd::decline_code::none, false);
-    require(client.connection.is_open() && server.connection.is_open(), "there is room for ends");
+    client.tcp.identity = {1, std::uint64_t{mine} * 2, here};
+    server.tcp.identity = {1, std::uint64_t{mine} * 2 + 1, there};
+    open(client, stacks_.of_client(), smcd::handshake_role::client, there, how.client_may_switch);
+    open(server, stacks_.of_server(), smcd::handshake_role::server, here, how.server_may_switch);
+  }
+
+  static void open(end_point& end, smcd::stack& on, smcd::handshake_role role,
+                   const dibs::inet_address& remote, bool may_switch) {
+    end.connection.open(on, role, remote, may_switch, false);
+    end.connection.grow_up(end.tcp);
+    require(!end.connection.is_young(), "there is room for ends");
   }
 
   std::unique_ptr<two_stacks> own_;

@@ -78,9 +78,6 @@ struct scene {
 
   support::two_ends& add(const support::ends_options& how = {}) {
     ends.push_back(std::make_unique<support::two_ends>(stacks, how));
-    // Of the connections alone.
-    dibs::rendezvous& meeting = stacks.of_server().meeting();
-    meeting.withdraw_listener(meeting.find_listener(1, dibs::v4_address(0x7F000001, 80)));
     say.names.emplace_back("127.0.0.1:" + port_of(ends.back()->client.connection.state().local),
                            "client:" + std::to_string(ends.size()));
     say.names.emplace_back("\"peer_port\":" + port_of(ends.back()->client.connection.state().local),
@@ -256,7 +253,8 @@ TEST_CASE("ss: what is not SMC-D says why, or how far it is") {
   const std::string who = " " + uid() + " PID TEST ";
   CHECK(sorted_lines(at.say(ss(at.stacks.fabric).output)) ==
         lines{heading,
-              "ACTIVE" + who + "client:1 127.0.0.1:80 TCP 0x00000000/0x00000000 (no reason)",
+              "ACTIVE" + who +
+                  "client:1 127.0.0.1:80 TCP 0x03010000/0x00000000 (peer did not signal SMC)",
               "INIT" + who + "127.0.0.1:80 client:1 TCP (waits for the peer)",
               "INIT" + who + "127.0.0.1:80 client:2 TCP (waits for the peer)",
               "INIT" + who + "client:2 127.0.0.1:80 TCP (waits for the peer)"});

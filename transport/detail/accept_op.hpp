@@ -47,12 +47,12 @@ class acceptance {
   // `accepted` holds a connection of ours, from `peer`.
   [[nodiscard]] boost::system::error_code begin(stream& accepted,
                                                 const boost::asio::ip::tcp::endpoint& peer) {
-    introduction of;
+    bool may_meet = false;
     {
       const std::lock_guard lock(mutex_);
-      of = listener_.introduce(accepted.kernel.native_handle(), key_of(peer));
+      may_meet = listener_.is_published();
     }
-    return accepted.begin(std::move(of));
+    return accepted.begin(this_stack(), smcd::handshake_role::server, key_of(peer), may_meet);
   }
 
  private:

@@ -33,17 +33,19 @@ class connect_op {
       const boost::system::error_code failure = failure_;
       return boost::asio::post(executor, boost::asio::append(std::move(self), failure));
     }
-    connecting_ =
-        std::make_unique<connecting>(this_stack(), stream_->kernel.native_handle(), key_of(to_));
     stream& on = *stream_;
+    stack_ = this_stack();
+    remote_ = key_of(to_).reached();
+    may_meet_ = may_meet(stack_.get(), on.kernel.native_handle(), remote_);
     const boost::asio::ip::tcp::endpoint to = to_;
     on.kernel.async_connect(to, std::move(self));
   }
 
   template <class Self>
   void operator()(Self& self, boost::system::error_code code) {
-    if (!code) code = stream_->begin(*connecting_);
-    connecting_.reset();
+    if (!code) {
+      code = stream_->begin(std::move(stack_), smcd::handshake_role::client, remote_, may_meet_);
+    }
     stream_.reset();
     self.complete(code);
   }
@@ -52,7 +54,9 @@ class connect_op {
   std::shared_ptr<stream> stream_;
   boost::asio::ip::tcp::endpoint to_;
   boost::system::error_code failure_;
-  std::unique_ptr<connecting> connecting_;
+  std::shared_ptr<smcd::stack> stack_;
+  dibs::inet_address remote_;
+  bool may_meet_ = false;
 };
 
 }  // namespace dibsock::detail

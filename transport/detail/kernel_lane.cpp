@@ -97,9 +97,9 @@ bool kernel_lane::counters(std::uint64_t& written, std::uint64_t& read) noexcept
   return false;
 }
 
-std::uint64_t kernel_lane::cookie() noexcept {
-  std::uint64_t cookie = 0;
-  return option(fd_, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+bool kernel_lane::identify(smcd::socket_identity& to) noexcept {
+  return netns_of(fd_, to.netns) && option(fd_, SOL_SOCKET, SO_COOKIE, to.cookie) &&
+         local_address_of(fd_, to.local);
 }
 
 bool kernel_lane::may_leave_tcp() noexcept {

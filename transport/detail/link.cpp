@@ -31,23 +31,13 @@ std::uint64_t longest_spin() noexcept {
 
 // ---- the life --------------------------------------------------------------
 
-void link::open(int fd, introduction of) noexcept {
+void link::open(int fd, std::shared_ptr<smcd::stack> stack, smcd::handshake_role role,
+                const dibs::inet_address& remote, bool may_meet) noexcept {
   lane_ = kernel_lane(fd);
   owner_ = this_process();
-  stack_ = std::move(of.stack);
-  reason_ = stack_ == nullptr ? decline_code::no_smcd_device : decline_code::peer_no_smc;
-  if (stack_ == nullptr) return;
-  connection_.open(*stack_, of.role, of.name, of.may_switch,
-                   of.may_switch ? decline_code::none : reason_, true);
-  if (!has_connection()) {
-    reason_ = decline_code::memory;
-    if (of.role == smcd::handshake_role::client) {
-      stack_->meeting().stop_expecting(of.name.listener);
-    }
-    return;
-  }
-  seen_.store(connection_.state().stage.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  if (connection_.is_plain()) tell(smcd::to_text(reason()));
+  stack_ = std::move(stack);
+  if (stack_ != nullptr) connection_.open(*stack_, role, remote, may_meet, true);
+  seen_.store(end_stage::candidate, std::memory_order_relaxed);
 }
 
 void link::close() noexcept {
@@ -60,7 +50,7 @@ void link::close() noexcept {
 
 bool link::has_moved() noexcept {
   if (!has_connection()) return false;
-  const end_stage now = connection_.state().stage.load(std::memory_order_acquire);
+  const end_stage now = connection_.stage();
   if (seen_.load(std::memory_order_relaxed) == now ||
       seen_.exchange(now, std::memory_order_relaxed) == now) {
     return false;
@@ -71,11 +61,11 @@ bool link::has_moved() noexcept {
 }
 
 decline_code link::reason() const noexcept {
-  return has_connection() ? connection_.state().local_reason : reason_;
+  return has_connection() ? connection_.reason() : decline_code::no_smcd_device;
 }
 
 void link::tell(const char* what) const noexcept {
-  if (!settings().logs) return;
+  if (!settings().logs || connection_.is_young()) return;
   const smcd::end_state& end = connection_.state();
   std::array<char, INET6_ADDRSTRLEN> local{};
   std::array<char, INET6_ADDRSTRLEN> remote{};
@@ -146,7 +136,7 @@ void link::leave_waiter(std::uint64_t word) noexcept {
 
 wait_terms link::terms(side of, bool is_entered) const noexcept {
   if (!has_lanes()) return {};
-  const end_stage at = connection_.state().stage.load(std::memory_order_relaxed);
+  const end_stage at = connection_.stage();
   wait_terms terms;
   // A candidate is only ever spoken to over TCP.
   terms.wants_tick = !is_entered && at != end_stage::candidate;
@@ -193,7 +183,7 @@ smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
         if (of == side::reading) static_cast<void>(take_readable());
       }
       if (woken != thread_sleep::woken::by_time || wanted.wants_tick) break;
-      if (connection_.state().stage.load(std::memory_order_relaxed) != before) break;
+      if (connection_.stage() != before) break;
     }
     may_try_spin = true;
   }

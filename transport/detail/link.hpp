@@ -26,23 +26,16 @@ struct wait_terms {
   bool wants_tick = false;  // look again soon: there is an event nobody announces
 };
 
-// A new connection: what its link has to know.
-struct introduction {
-  std::shared_ptr<smcd::stack> stack;  // null: there is no fabric
-  smcd::handshake_role role = smcd::handshake_role::client;
-  smcd::socket_name name;
-  bool may_switch = false;
-};
-
 class link {
  public:
   link() noexcept = default;
   link(const link&) = delete;
   link& operator=(const link&) = delete;
 
-  // `fd` is connected, and outlives the link's use. Without `may_switch`, or
-  // without a stack, the connection is plain TCP.
-  void open(int fd, introduction) noexcept;
+  // `fd` is connected to `remote`, and outlives the link's use. Without a stack
+  // the connection is plain TCP. `may_meet` as in smcd::connection.
+  void open(int fd, std::shared_ptr<smcd::stack>, smcd::handshake_role,
+            const dibs::inet_address& remote, bool may_meet) noexcept;
   [[nodiscard]] bool is_open() const noexcept { return lane_.fd() >= 0; }
   // Before the socket closes.
   void close() noexcept;
@@ -106,7 +99,6 @@ class link {
   std::shared_ptr<smcd::stack> stack_;
   smcd::connection connection_;
   kernel_lane lane_;
-  smcd::decline_code reason_ = smcd::decline_code::none;
   std::atomic<smcd::end_stage> seen_{smcd::end_stage::plain};
   dibs::spin_budget spins_[2];
   int owner_ = 0;  // a forked child does not end its parent's connections

@@ -12,56 +12,30 @@ dibs::inet_address key_of(const boost::asio::ip::tcp::endpoint& of) noexcept {
   return key;
 }
 
-connecting::connecting(std::shared_ptr<smcd::stack> stack, int fd,
-                       dibs::inet_address remote) noexcept
-    : stack_(std::move(stack)), fd_(fd) {
-  if (stack_ == nullptr || !netns_of(fd, name_.netns)) return;
-  if (remote.is_any()) {
-    // The kernel takes this for the loopback address.
-    remote.bytes.back() = 1;
-    if (remote.is_v4()) remote.bytes[12] = 127;
-  }
-  name_.remote = remote;
-  name_.listener = stack_->meeting().expect(name_.netns, remote);
-}
-
-connecting::~connecting() {
-  if (stack_ != nullptr) stack_->meeting().stop_expecting(name_.listener);
-}
-
-introduction connecting::introduce() noexcept {
-  const bool may_switch =
-      local_address_of(fd_, name_.local) && name_.listener && !name_.local.is_link_local();
-  return {stack_, smcd::handshake_role::client, name_, may_switch};
+bool may_meet(smcd::stack* stack, int fd, const dibs::inet_address& remote) noexcept {
+  const auto ask = [fd]() noexcept {
+    std::uint64_t netns = 0;
+    return netns_of(fd, netns) ? netns : 0;
+  };
+  return stack != nullptr && stack->may_meet(remote, ask);
 }
 
 void published_listener::publish(std::shared_ptr<smcd::stack> stack, int fd) noexcept {
-  if (entry_ != nullptr || stack == nullptr || !netns_of(fd, netns_) ||
-      !local_address_of(fd, address_)) {
+  std::uint64_t netns = 0;
+  dibs::inet_address address;
+  if (entry_ != nullptr || stack == nullptr || !netns_of(fd, netns) ||
+      !local_address_of(fd, address)) {
     return;
   }
   stack_ = std::move(stack);
   owner_ = this_process();
-  entry_ = stack_->meeting().publish_listener(netns_, address_, stack_->self().gid);
+  entry_ = stack_->meeting().publish_listener(netns, address, stack_->self().gid);
 }
 
 void published_listener::withdraw() noexcept {
   if (entry_ != nullptr && owner_ == this_process()) stack_->meeting().withdraw_listener(entry_);
   entry_ = nullptr;
   stack_ = nullptr;
-}
-
-introduction published_listener::introduce(int fd,
-                                           const dibs::inet_address& remote) const noexcept {
-  if (entry_ == nullptr) return {this_stack(), smcd::handshake_role::server, {}, false};
-  dibs::rendezvous& meeting = stack_->meeting();
-  smcd::socket_name name{netns_, address_, remote, meeting.ref_of(entry_)};
-  // In this order: a client's record comes before it is no longer expected.
-  const bool may_switch = (!address_.is_any() || local_address_of(fd, name.local)) &&
-                          !name.local.is_link_local() &&
-                          (meeting.expects(name.listener) ||
-                           meeting.find({name.netns, name.remote, name.local}).at != nullptr);
-  return {stack_, smcd::handshake_role::server, name, may_switch};
 }
 
 }  // namespace dibsock::detail

@@ -10,7 +10,6 @@
 
 #include <devices/ticks.hpp>
 #include <transport/detail/link.hpp>
-#include <transport/detail/meeting.hpp>
 #include <transport/detail/waiting_op.hpp>
 #include <transport/detail/wake_service.hpp>
 
@@ -49,8 +48,8 @@ class stream final : public sleeper {
   kernel_socket kernel;
 
   // The kernel socket is connected. Fails if it was closed meanwhile.
-  [[nodiscard]] boost::system::error_code begin(introduction);
-  [[nodiscard]] boost::system::error_code begin(connecting&);
+  [[nodiscard]] boost::system::error_code begin(std::shared_ptr<smcd::stack>, smcd::handshake_role,
+                                                const dibs::inet_address& remote, bool may_meet);
   boost::system::error_code close() noexcept;
   // Ends all operations with operation_aborted.
   boost::system::error_code cancel();
@@ -122,17 +121,13 @@ class stream final : public sleeper {
 
 // ---- the life --------------------------------------------------------------
 
-inline boost::system::error_code stream::begin(introduction of) {
+inline boost::system::error_code stream::begin(std::shared_ptr<smcd::stack> stack,
+                                               smcd::handshake_role role,
+                                               const dibs::inet_address& remote, bool may_meet) {
   const std::scoped_lock lock(at(side::reading).mutex, at(side::writing).mutex);
   if (is_closed_) return boost::asio::error::operation_aborted;
-  link_.open(kernel.native_handle(), std::move(of));
+  link_.open(kernel.native_handle(), std::move(stack), role, remote, may_meet);
   return {};
-}
-
-inline boost::system::error_code stream::begin(connecting& client) {
-  const boost::system::error_code failure = begin(client.introduce());
-  if (!failure) client.dismiss();
-  return failure;
 }
 
 inline boost::system::error_code stream::close() noexcept {
