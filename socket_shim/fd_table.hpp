@@ -44,8 +44,6 @@ struct endpoint {
 
   // listener
   dibs::listener_entry* listener = nullptr;
-  std::uint64_t netns = 0;
-  dibs::inet_address address;
   std::uint32_t owner_pid = 0;  // who published it
 
   // epoll

@@ -36,10 +36,8 @@ void publish_listener(int fd) noexcept {
   smcd::stack* stack = self.stack();
   endpoint* made = stack != nullptr ? self.make(endpoint::kind_of::listener) : nullptr;
   if (made == nullptr) return;
-  made->netns = netns_of(fd);
-  made->address = address;
   made->owner_pid = self.pid();
-  made->listener = stack->meeting().publish_listener(made->netns, address, stack->self().gid);
+  made->listener = stack->meeting().publish_listener(netns_of(fd), address, stack->self().gid);
   self.put(fd, made);
 }
 
