@@ -53,7 +53,7 @@ void connection::grow_up(tcp_lane& tcp) noexcept {
   end_state* made = is_known ? home_->claim() : nullptr;
   if (made == nullptr) {
     young_.reason = is_known ? decline_code::memory : decline_code::option_unsupported;
-    young_.stays.store(true, std::memory_order_relaxed);
+    young_.stays.store(true, std::memory_order_release);
     return;
   }
   made->role = young_.role;
@@ -68,7 +68,7 @@ void connection::grow_up(tcp_lane& tcp) noexcept {
   made->calls.store(young_.calls, std::memory_order_relaxed);
   made->receiving.tcp_bytes.store(young_.received, std::memory_order_relaxed);
   made->sending.tcp_bytes.store(young_.sent, std::memory_order_relaxed);
-  made->local_reason = young_.reason;
+  made->local_reason = young_.reason.load(std::memory_order_relaxed);
   made->stage.store(young_.may_meet ? end_stage::candidate : end_stage::plain,
                     std::memory_order_release);
   end_.store(made, std::memory_order_release);

@@ -87,11 +87,11 @@ class connection {
   [[nodiscard]] end_stage stage() const noexcept {
     const end_state* at = end();
     if (at != nullptr) return at->stage.load(std::memory_order_acquire);
-    return young_.stays.load(std::memory_order_relaxed) ? end_stage::plain : end_stage::candidate;
+    return young_.stays.load(std::memory_order_acquire) ? end_stage::plain : end_stage::candidate;
   }
   // Why it is on TCP.
   [[nodiscard]] decline_code reason() const noexcept {
-    return is_young() ? young_.reason : end()->local_reason;
+    return is_young() ? young_.reason.load(std::memory_order_relaxed) : end()->local_reason;
   }
   // Which lane the next byte takes. Only a hint unless the caller is alone.
   [[nodiscard]] lane sends_on() const noexcept {
@@ -231,13 +231,13 @@ class connection {
 
   [[nodiscard]] end_state* end() const noexcept { return end_.load(std::memory_order_acquire); }
 
-  // Until it has grown up. Used by one thread alone, but for `stays`.
+  // Until it has grown up. Used by one thread alone, but for the atomics.
   struct youth {
     handshake_role role = handshake_role::client;
     bool may_meet = false;
     bool is_native = false;
     std::atomic<bool> stays = false;  // on TCP for good
-    decline_code reason = decline_code::none;
+    std::atomic<decline_code> reason = decline_code::none;
     dibs::inet_address remote;
     std::uint32_t calls = 0;  // that moved bytes
     std::uint64_t received = 0;

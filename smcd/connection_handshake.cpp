@@ -370,7 +370,7 @@ void connection::stay_on_tcp(decline_code reason) noexcept {
     const dibs::shielded_guard growing(grow_lock_);
     if (is_young()) {
       young_.reason = reason;
-      young_.stays.store(true, std::memory_order_relaxed);
+      young_.stays.store(true, std::memory_order_release);
       return;
     }
   }
