@@ -34,9 +34,11 @@ class raw_copy {
 };
 
 // A bool may hold any byte here, and must not be read as one.
-bool is_set(const bool& flag) noexcept {
+template <class Flag>
+bool is_set(const Flag& flag) noexcept {
+  static_assert(sizeof(Flag) == 1);
   unsigned char byte = 0;
-  std::memcpy(&byte, &flag, 1);
+  std::memcpy(&byte, static_cast<const void*>(&flag), 1);
   return byte != 0;
 }
 
