@@ -39,8 +39,9 @@ void connection::open(stack& on, handshake_role role, const dibs::inet_address& 
   young_.stays.store(false, std::memory_order_relaxed);
   young_.reason = may_meet ? decline_code::none : decline_code::peer_no_smc;
   young_.remote = remote;
-  young_.calls = 0;
-  young_.received = young_.sent = 0;
+  young_.calls.store(0, std::memory_order_relaxed);
+  young_.received.store(0, std::memory_order_relaxed);
+  young_.sent.store(0, std::memory_order_relaxed);
   end_.store(nullptr, std::memory_order_release);
 }
 
@@ -65,13 +66,19 @@ void connection::grow_up(tcp_lane& tcp) noexcept {
   made->remote = young_.remote;
   made->self = stack_->self().gid;
   made->dmb_code = size_code_for(stack_->settings().buffer_size);
-  made->calls.store(young_.calls, std::memory_order_relaxed);
-  made->receiving.tcp_bytes.store(young_.received, std::memory_order_relaxed);
-  made->sending.tcp_bytes.store(young_.sent, std::memory_order_relaxed);
+  hand_over(*made);
   made->local_reason = young_.reason.load(std::memory_order_relaxed);
   made->stage.store(young_.may_meet ? end_stage::candidate : end_stage::plain,
                     std::memory_order_release);
-  end_.store(made, std::memory_order_release);
+  // Threads that came in before bring the rest, and none begins the handshake
+  // until they are out: first access of the grower in [young].
+  end_.store(made, std::memory_order_seq_cst);
+}
+
+void connection::hand_over(end_state& to) noexcept {
+  to.calls.fetch_add(young_.calls.exchange(0), std::memory_order_relaxed);
+  to.receiving.tcp_bytes.fetch_add(young_.received.exchange(0), std::memory_order_relaxed);
+  to.sending.tcp_bytes.fetch_add(young_.sent.exchange(0), std::memory_order_relaxed);
 }
 
 // Is it worth to leave TCP? Short connections never pay for a handshake.
@@ -79,9 +86,10 @@ bool connection::is_due() const noexcept {
   const config& settings = stack_->settings();
   const end_state* at = end();
   const std::uint32_t calls =
-      at != nullptr ? at->calls.load(std::memory_order_relaxed) : young_.calls;
-  const std::uint64_t bytes =
-      at != nullptr ? at->sending.offset() + at->receiving.offset() : young_.sent + young_.received;
+      (at != nullptr ? at->calls : young_.calls).load(std::memory_order_relaxed);
+  const std::uint64_t bytes = at != nullptr ? at->sending.offset() + at->receiving.offset()
+                                            : young_.sent.load(std::memory_order_relaxed) +
+                                                  young_.received.load(std::memory_order_relaxed);
   return calls >= settings.switch_calls || bytes >= settings.switch_bytes;
 }
 
@@ -95,17 +103,26 @@ bool connection::enter_early(tcp_lane& tcp) noexcept {
   return true;
 }
 
+// [young] A thread counts itself in, then looks whether the connection has
+// grown. The handshake begins after growing, if nobody is counted in. One of
+// the two sees the other, so no CLC byte comes while a thread is inside.
+bool connection::enter_young() noexcept {
+  if (is_due()) return false;
+  early_.fetch_add(1, std::memory_order_seq_cst);
+  if (end_.load(std::memory_order_seq_cst) == nullptr) return true;
+  early_.fetch_sub(1, std::memory_order_release);
+  return false;
+}
+
 void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
-  early_.fetch_sub(1, std::memory_order_relaxed);
-  if (is_young()) {
-    young_.received += received;
-    young_.sent += sent;
-    young_.calls += received + sent > 0 ? 1 : 0;
-    return;
+  if (received + sent > 0) {
+    young_.received.fetch_add(received);
+    young_.sent.fetch_add(sent);
+    young_.calls.fetch_add(1);
+    // Either the one who let it grow sees these, or we see the end.
+    if (end_state* grown = end_.load()) hand_over(*grown);
   }
-  end()->receiving.tcp_bytes.fetch_add(received, std::memory_order_relaxed);
-  end()->sending.tcp_bytes.fetch_add(sent, std::memory_order_relaxed);
-  if (received + sent > 0) count_call();
+  early_.fetch_sub(1, std::memory_order_release);
 }
 
 // ---- waiting ---------------------------------------------------------------

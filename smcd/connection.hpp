@@ -155,6 +155,11 @@ class connection {
     void set(std::span<std::byte> dmb) noexcept;
   };
 
+  // Bytes of a young connection go straight over the TCP lane, from any thread:
+  // true lets the caller in, and leave_early() follows. False once it is due.
+  [[nodiscard]] bool enter_young() noexcept;
+  void hand_over(end_state&) noexcept;
+
   // Brings a young connection up. False if that cannot be: it is on TCP.
   [[nodiscard]] bool is_grown(tcp_lane& tcp) noexcept {
     if (is_young()) [[unlikely]]
@@ -231,7 +236,7 @@ class connection {
 
   [[nodiscard]] end_state* end() const noexcept { return end_.load(std::memory_order_acquire); }
 
-  // Until it has grown up. Used by one thread alone, but for the atomics.
+  // Until it has grown up. What is not atomic changes in open() alone.
   struct youth {
     handshake_role role = handshake_role::client;
     bool may_meet = false;
@@ -239,9 +244,11 @@ class connection {
     std::atomic<bool> stays = false;  // on TCP for good
     std::atomic<decline_code> reason = decline_code::none;
     dibs::inet_address remote;
-    std::uint32_t calls = 0;  // that moved bytes
-    std::uint64_t received = 0;
-    std::uint64_t sent = 0;
+    // Calls that moved bytes, and the bytes. Whoever exchanges them for zero
+    // adds them to the grown end.
+    std::atomic<std::uint32_t> calls = 0;
+    std::atomic<std::uint64_t> received = 0;
+    std::atomic<std::uint64_t> sent = 0;
   };
 
   stack* stack_ = nullptr;

@@ -30,9 +30,10 @@ bool receive_whole(tcp_lane& tcp, std::span<std::byte> to) noexcept {
 }  // namespace
 
 void connection::advance(tcp_lane& tcp) noexcept {
+  if (is_young() && !is_due()) return;
   if (!is_grown(tcp)) return;
   if (const end_stage at = stage(); at == end_stage::plain || at == end_stage::established) return;
-  if (early_.load(std::memory_order_relaxed) != 0) return;
+  if (early_.load(std::memory_order_seq_cst) != 0) return;  // [young]
   if (stage() == end_stage::candidate && !is_due()) return;
   const dibs::signal_shield quiet;
   // While fork's copies are open nobody knows who will use the socket: nothing

@@ -37,6 +37,11 @@ result<std::size_t> read_plainly(tcp_lane& tcp, buffers to, bool is_peek) noexce
 
 result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_peek,
                                           std::uint64_t now) noexcept {
+  if (is_young() && enter_young()) {
+    const result<std::size_t> got = read_plainly(tcp, to, is_peek);
+    leave_early(got && !is_peek ? *got : 0, 0);
+    return got;
+  }
   if (!is_grown(tcp)) return read_plainly(tcp, to, is_peek);
   direction& from = end()->receiving;
   for (;;) {
@@ -264,7 +269,7 @@ result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek
 }
 
 bool connection::has_input(tcp_lane& tcp) noexcept {
-  if (!is_grown(tcp)) {
+  if (is_young()) {
     std::byte one{};
     const result<std::size_t> any = tcp.peek({&one, 1});
     return any || !dibs::is_would_block(any.error());
@@ -301,7 +306,7 @@ bool connection::has_dmb_input() noexcept {
 }
 
 std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
-  if (!is_grown(tcp)) return tcp.unread();
+  if (is_young()) return tcp.unread();
   if (stage() != end_stage::established) advance(tcp);
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);

@@ -34,6 +34,11 @@ result<std::size_t> write_plainly(tcp_lane& tcp, buffers from) noexcept {
 
 result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
                                            std::uint64_t now) noexcept {
+  if (is_young() && enter_young()) {
+    const result<std::size_t> sent = write_plainly(tcp, from);
+    leave_early(0, sent ? *sent : 0);
+    return sent;
+  }
   if (!is_grown(tcp)) return write_plainly(tcp, from);
   direction& to = end()->sending;
   for (;;) {
@@ -206,7 +211,7 @@ bool connection::switch_sending(lane wanted) noexcept {
 }
 
 bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
-  if (!is_grown(tcp)) return true;
+  if (is_young()) return true;
   if (stage() != end_stage::established) advance(tcp);
   direction& to = end()->sending;
   const dibs::lock_guard guard(to.lock);

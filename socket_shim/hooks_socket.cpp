@@ -26,6 +26,7 @@ namespace {
 
 // A new number from the kernel: nothing we knew of it is true any more.
 int fresh(int fd) noexcept {
+  self.forget_new(fd);
   if (fd >= 0 && self.find(fd) != nullptr) self.drop_stale(fd);
   return fd;
 }
@@ -70,7 +71,12 @@ bool binds_to_tcp(int level, int name) noexcept {
 }  // namespace
 
 SHIM_HOOK int socket(int domain, int type, int protocol) {
-  return fresh(real.socket(domain, type, protocol));
+  const int made = fresh(real.socket(domain, type, protocol));
+  const bool is_tcp = (domain == AF_INET || domain == AF_INET6) &&
+                      (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
+                      (protocol == 0 || protocol == IPPROTO_TCP);
+  if (made >= 0 && is_tcp) self.note_new(made);
+  return made;
 }
 
 SHIM_HOOK int listen(int fd, int backlog) {

@@ -60,7 +60,8 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
   // What the kernel's set tells of is TCP only.
   const bool is_in_set = known != nullptr && known->kind == endpoint::kind_of::in_kernel_set;
   const int before = errno;
-  smcd::stack* stack = is_inet && !is_in_set && is_tcp(fd) ? self.stack() : nullptr;
+  const bool is_stream = is_inet && !is_in_set && (self.take_new(fd) || is_tcp(fd));
+  smcd::stack* stack = is_stream ? self.stack() : nullptr;
   remote = remote.reached();
   const bool may_meet =
       stack != nullptr && stack->may_meet(remote, [fd]() noexcept { return netns_of(fd); });

@@ -118,8 +118,15 @@ void process::put(int fd, endpoint* what) noexcept {
 }
 
 void process::drop(int fd) noexcept {
+  forget_new(fd);
   endpoint* known = table_.find(fd);
-  if (known == nullptr || !is_self()) return;
+  if (known == nullptr) return;
+  // A child of vfork that closes its copy of a young connection keeps its
+  // parent's on TCP, which is worth the system call saved here.
+  const bool is_ours = (known->kind == endpoint::kind_of::stream && known->link.is_young() &&
+                        known->members.load(std::memory_order_relaxed) == nullptr) ||
+                       is_self();
+  if (!is_ours) return;
   known = table_.exchange(fd, nullptr);
   if (known == nullptr) return;
   forget_descriptor(*known, fd);
@@ -189,6 +196,7 @@ void process::share(int from, int to) noexcept {
 }
 
 void process::drop_range(unsigned first, unsigned last) noexcept {
+  if (!is_self()) return;
   for (int fd = table_.next(first); fd >= 0 && static_cast<unsigned>(fd) <= last;
        fd = table_.next(static_cast<unsigned>(fd) + 1)) {
     drop(fd);

@@ -62,6 +62,14 @@ class process {
   void drop(int fd) noexcept;
   // The kernel gave out fd anew: whatever we knew was closed behind our back.
   void drop_stale(int fd) noexcept;
+  // The socket that socket() made last, if it is TCP: saves asking the kernel.
+  void note_new(int fd) noexcept { new_tcp_.store(fd, std::memory_order_relaxed); }
+  void forget_new(int fd) noexcept {
+    if (new_tcp_.load(std::memory_order_relaxed) == fd) note_new(-1);
+  }
+  [[nodiscard]] bool take_new(int fd) noexcept {
+    return fd >= 0 && new_tcp_.compare_exchange_strong(fd, -1, std::memory_order_relaxed);
+  }
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_.load(std::memory_order_relaxed); }
   // After a successful dup.
   void share(int from, int to) noexcept;
@@ -102,6 +110,7 @@ class process {
   std::atomic<smcd::stack*> stack_{nullptr};
   std::atomic<std::uint32_t> state_{0};  // 0 new, 1 opening, 2 open, 3 never
   std::atomic<std::uint32_t> pid_{0};
+  std::atomic<int> new_tcp_{-1};
   std::atomic<bool> has_forked_{false};
   std::atomic<bool> has_left_{false};
   std::atomic<bool> has_settings_{false};

@@ -74,7 +74,7 @@ bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept 
 }
 
 bool tcp_socket::identify(smcd::socket_identity& to) noexcept {
-  return option(fd_, SOL_SOCKET, SO_NETNS_COOKIE, to.netns) &&
+  return is_tcp(fd_) && option(fd_, SOL_SOCKET, SO_NETNS_COOKIE, to.netns) &&
          option(fd_, SOL_SOCKET, SO_COOKIE, to.cookie) && local_address(fd_, to.local);
 }
 

@@ -103,6 +103,26 @@ TEST_CASE("connection: a young connection does not switch") {
   }
 }
 
+TEST_CASE("connection: a young connection is known to nobody, and its bytes count later") {
+  stack_options options;
+  options.switch_calls = 10;
+  options.switch_bytes = 1'000'000;
+  ends_options how;
+  how.are_young = true;
+  two_ends ends(options, how);
+  converse(ends, 4, 2);
+  CHECK(ends.client.connection.is_young());
+  CHECK(ends.server.connection.is_young());
+  CHECK(ends.client.connection.readable_size(ends.client.tcp) == 0);
+  CHECK(!ends.client.connection.has_input(ends.client.tcp));
+  CHECK(ends.client.connection.is_young());
+  converse(ends, 20, 2);
+  CHECK(ends.client.connection.is_established());
+  CHECK(ends.server.connection.is_established());
+  CHECK(ends.client.connection.state().sending.offset() == 48);
+  CHECK(ends.client.connection.state().receiving.offset() == 48);
+}
+
 TEST_CASE("connection: a socket whose options TCP must serve stays there") {
   SUBCASE("the client's") {
     two_ends ends;

@@ -82,10 +82,13 @@ bool read_all(end_point& end, std::uint64_t salt, std::uint64_t size) {
 TEST_CASE("threads: four of them on one connection lose nothing, whenever one end wants TCP") {
   two_stacks stacks(stack_options{.patience_us = 100}, true);
   std::uint64_t dmb_bytes = 0;
+  std::uint64_t dmb_bytes_of_young = 0;
   for (int round = 0; round < 12; ++round) {
     CAPTURE(round);
     const std::uint64_t size = round % 3 == 0 ? 6'000'000 : 300'000;
-    two_ends ends(stacks);
+    support::ends_options how;
+    how.are_young = round % 2 == 0;
+    two_ends ends(stacks, how);
     std::atomic<int> wrong{0};
     const auto salt = static_cast<std::uint64_t>(round);
     const auto run = [&](auto body, end_point& end, std::uint64_t of) {
@@ -103,8 +106,10 @@ TEST_CASE("threads: four of them on one connection lose nothing, whenever one en
     }
     for (std::thread& thread : threads) thread.join();
     CHECK(wrong == 0);
-    dmb_bytes += ends.server.connection.state().receiving.dmb_bytes();
+    (how.are_young ? dmb_bytes_of_young : dmb_bytes) +=
+        ends.server.connection.state().receiving.dmb_bytes();
   }
   // It is worth something only if the lanes were used.
   CHECK(dmb_bytes > 1'000'000);
+  CHECK(dmb_bytes_of_young > 1'000'000);
 }

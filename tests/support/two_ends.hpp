@@ -143,13 +143,12 @@ class end_point {
     require(at != nullptr, "the record has memory");
     return *at;
   }
-  [[nodiscard]] bool is_client() const {
-    return connection.state().role == smcd::handshake_role::client;
-  }
+  [[nodiscard]] bool is_client() const { return role == smcd::handshake_role::client; }
 
   smcd::connection connection;
   fake_tcp::end& tcp;
   dibs::rendezvous* meeting = nullptr;
+  smcd::handshake_role role = smcd::handshake_role::client;
 
  private:
   fake_clock& clock_;
@@ -159,6 +158,7 @@ struct ends_options {
   fake_tcp_rules rules;
   bool client_may_switch = true;
   bool server_may_switch = true;
+  bool are_young = false;  // else they have grown up before the first byte
 };
 
 class two_ends {
@@ -210,17 +210,16 @@ class two_ends {
     const dibs::inet_address here = dibs::v4_address(0x7F000001, mine);
     client.meeting = &stacks_.of_client().meeting();
     server.meeting = &stacks_.of_server().meeting();
+    server.role = smcd::handshake_role::server;
     client.tcp.identity = {1, std::uint64_t{mine} * 2, here};
     server.tcp.identity = {1, std::uint64_t{mine} * 2 + 1, there};
-    open(client, stacks_.of_client(), smcd::handshake_role::client, there, how.client_may_switch);
-    open(server, stacks_.of_server(), smcd::handshake_role::server, here, how.server_may_switch);
-  }
-
-  static void open(end_point& end, smcd::stack& on, smcd::handshake_role role,
-                   const dibs::inet_address& remote, bool may_switch) {
-    end.connection.open(on, role, remote, may_switch, false);
-    end.connection.grow_up(end.tcp);
-    require(!end.connection.is_young(), "there is room for ends");
+    client.connection.open(stacks_.of_client(), client.role, there, how.client_may_switch, false);
+    server.connection.open(stacks_.of_server(), server.role, here, how.server_may_switch, false);
+    if (how.are_young) return;
+    for (end_point* end : {&client, &server}) {
+      end->connection.grow_up(end->tcp);
+      require(!end->connection.is_young(), "there is room for ends");
+    }
   }
 
   std::unique_ptr<two_stacks> own_;

@@ -57,13 +57,17 @@ smcd::result<std::size_t> kernel_lane::send(std::span<const std::byte> from) noe
 }
 
 smcd::result<std::size_t> kernel_lane::receive(smcd::buffers to, bool may_wait) noexcept {
+  const int flags = may_wait ? 0 : MSG_DONTWAIT;
+  if (to.size() == 1) return answer(::recv(fd_, to[0].iov_base, to[0].iov_len, flags));
   msghdr message = message_of(to);
-  return answer(::recvmsg(fd_, &message, may_wait ? 0 : MSG_DONTWAIT));
+  return answer(::recvmsg(fd_, &message, flags));
 }
 
 smcd::result<std::size_t> kernel_lane::send(smcd::buffers from, bool may_wait) noexcept {
+  const int flags = MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT);
+  if (from.size() == 1) return answer(::send(fd_, from[0].iov_base, from[0].iov_len, flags));
   const msghdr message = message_of(from);
-  return answer(::sendmsg(fd_, &message, MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT)));
+  return answer(::sendmsg(fd_, &message, flags));
 }
 
 std::size_t kernel_lane::unread() noexcept {
