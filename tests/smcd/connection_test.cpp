@@ -123,6 +123,23 @@ TEST_CASE("connection: a young connection is known to nobody, and its bytes coun
   CHECK(ends.client.connection.state().receiving.offset() == 48);
 }
 
+TEST_CASE("connection: one that grows while a byte is under way counts that byte, too") {
+  ends_options how;
+  how.are_young = true;
+  two_ends ends({.switch_calls = 10}, how);
+  REQUIRE(ends.server.write("12345"));
+  ends.client.tcp.before = [&](support::fake_tcp::call) {
+    // As another thread would; fork does it too.
+    ends.client.connection.grow_up(ends.client.tcp);
+    REQUIRE(!ends.client.connection.is_young());
+  };
+  CHECK(ends.client.read_text() == "12345");
+  ends.client.tcp.before = nullptr;
+  CHECK(ends.client.connection.state().receiving.offset() == 5);
+  converse(ends, 20, 2);
+  CHECK(ends.client.connection.is_established());
+}
+
 TEST_CASE("connection: a socket whose options TCP must serve stays there") {
   SUBCASE("the client's") {
     two_ends ends;
