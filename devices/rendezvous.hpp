@@ -70,6 +70,7 @@ struct alignas(cache_line) record_side {
   std::atomic<std::uint32_t> marks_taken;      // of the other side's marks; frees their slots
   std::atomic<std::uint32_t> flags;            // record_flag
   std::uint32_t home_slot;                     // where this end keeps its state in its home file
+  std::atomic<std::uint64_t> left_at;          // flag_left: what this end had read, bytes
   alignas(cache_line) mark marks[max_marks];   // ring, slot = number % max_marks
   // Whom to wake when something changes for this end (event_queue.hpp); 0 is
   // an empty place. Only ever changed by compare-and-swap.
@@ -79,6 +80,7 @@ struct alignas(cache_line) record_side {
 enum record_flag : std::uint32_t {
   flag_refuses = 1,    // send me no CLC byte any more
   flag_wants_tcp = 2,  // bring your direction back to the TCP lane
+  flag_left = 4,       // I read TCP only: send me again what is unread in my ring
 };
 
 struct record {

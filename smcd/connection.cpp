@@ -8,15 +8,6 @@
 #include <sched.h>
 
 namespace smcd {
-namespace {
-
-// How long close() waits for CLC bytes that were announced just now. Rare: the
-// peer must have been stopped between the announcement and the send.
-constexpr std::uint64_t close_patience = 20'000 * dibs::ticks_per_us;
-constexpr int close_spins = 1000;  // then the CPU is left to others
-
-}  // namespace
-
 void connection::ring_view::set(std::span<std::byte> dmb) noexcept {
   size = static_cast<std::uint32_t>(dmb.size() - sizeof(cdc::record));
   control.store(reinterpret_cast<cdc::record*>(dmb.data()), std::memory_order_release);
@@ -162,19 +153,21 @@ void connection::drop_memory() noexcept {
 }
 
 // Established: tells the peer how it ends.
-connection::close_way connection::flag_end() noexcept {
+connection::close_way connection::flag_end(tcp_lane& tcp) noexcept {
+  // A peer that left cannot be kept waiting for what it has not got yet.
+  const bool is_returned = !has_peer_left() || (attend_leaver(tcp) && !is_returning());
   const bool is_unread = ring_used().value_or(0) > 0;
   change_consumer_word([&](cdc::cursor_word& word) {
     word.connection_flags |= is_unread ? cdc::aborted : cdc::closed;
   });
   stack_->signals().signal(theirs());
-  return is_unread ? close_way::reset : close_way::orderly;
+  return is_unread || !is_returned ? close_way::reset : close_way::orderly;
 }
 
-connection::close_way connection::say_goodbye() noexcept {
+connection::close_way connection::say_goodbye(tcp_lane& tcp) noexcept {
   if (is_young()) return close_way::orderly;
   const bool is_last = end()->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  return is_last && is_established() ? flag_end() : close_way::orderly;
+  return is_last && is_established() ? flag_end(tcp) : close_way::orderly;
 }
 
 connection::close_way connection::close(tcp_lane& tcp) noexcept {
@@ -193,20 +186,13 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
   if (meets_marks()) {
     mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
     if (at != end_stage::established) {
-      // [marks] A message that was announced before the peer saw the refusal
-      // is on its way.
-      const std::uint64_t deadline = dibs::ticks() + close_patience;
-      for (int spins = 0; bytes_before_mark() == 0 && !discard_clc(tcp) && !tcp.has_hung_up() &&
-                          dibs::ticks() < deadline;
-           ++spins) {
-        spins < close_spins ? dibs::relax() : static_cast<void>(::sched_yield());
-      }
+      take_last_clc(tcp);
       // The client may be further than we are.
       if (inbound_.control.load(std::memory_order_relaxed) != nullptr && ring_used() != 0) {
         way = close_way::reset;
       }
     } else {
-      way = flag_end();
+      way = flag_end(tcp);
     }
   }
   drop_memory();

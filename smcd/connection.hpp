@@ -69,7 +69,7 @@ class connection {
   // May a read answer at once? True for bytes, end of stream and errors.
   [[nodiscard]] bool has_input(tcp_lane&) noexcept;
   // The same, of the DMB alone: for those who watch the TCP lane by other means.
-  [[nodiscard]] bool has_dmb_input() noexcept;
+  [[nodiscard]] bool has_dmb_input(tcp_lane&) noexcept;
   // May a write take bytes? On the TCP lane the kernel must be asked besides.
   // False leaves word with the reader, who will wake the waiters of this end.
   [[nodiscard]] bool has_room(tcp_lane&, std::uint64_t now) noexcept;
@@ -121,6 +121,16 @@ class connection {
   // direction; the peer is asked to do the same.
   void stay_on_tcp(decline_code reason) noexcept;
 
+  // From now on the socket may be used by those who know nothing of us: this
+  // end reads and writes TCP only, and what its ring holds unread comes over TCP
+  // again. False if that cannot be, because TCP would give other bytes, or these
+  // in another order: then the socket must be reset.
+  [[nodiscard]] bool give_to_kernel(tcp_lane&) noexcept;
+  // The peer did that, and bytes for it wait for room on the TCP lane.
+  [[nodiscard]] bool is_returning() const noexcept {
+    return !is_young() && end()->sending.returning.load(std::memory_order_relaxed) != 0;
+  }
+
   // Before shutdown(SHUT_WR) of the socket.
   void shutdown_write() noexcept;
 
@@ -130,7 +140,7 @@ class connection {
   close_way close(tcp_lane&) noexcept;
   // The same at the end of the process, where the connection stays usable for
   // threads that still run.
-  close_way say_goodbye() noexcept;
+  close_way say_goodbye(tcp_lane&) noexcept;
 
   // Fork: called in the parent before, in the child after.
   void share() noexcept {
@@ -138,6 +148,9 @@ class connection {
   }
   void unshare() noexcept {
     if (!is_young()) end()->holders.fetch_sub(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] bool is_shared() const noexcept {
+    return !is_young() && end()->holders.load(std::memory_order_relaxed) > 1;
   }
   void move_to(stack& of_child) noexcept { stack_ = &of_child; }
 
@@ -198,6 +211,21 @@ class connection {
   template <class Change>
   void change_consumer_word(Change) noexcept;
 
+  // The way back.
+  [[nodiscard]] bool has_peer_left() const noexcept {
+    return (theirs().flags.load(std::memory_order_seq_cst) & dibs::flag_left) != 0;
+  }
+  [[nodiscard]] bool leave_lanes(tcp_lane&) noexcept;
+  [[nodiscard]] bool can_return(tcp_lane&) noexcept;
+  [[nodiscard]] bool is_clc_ahead() noexcept;
+  [[nodiscard]] bool attend_leaver(tcp_lane&) noexcept;
+  [[nodiscard]] std::optional<std::uint32_t> unread_by_leaver() const noexcept;
+  [[nodiscard]] result<std::size_t> return_bytes(tcp_lane&) noexcept;
+  template <class IsOver>
+  void await_clc(IsOver) noexcept;
+  void take_last_clc(tcp_lane&) noexcept;
+  [[nodiscard]] bool is_sound(tcp_lane&) noexcept;
+
   // For the policy of is_due(); exact only as far as that needs it.
   void count_call() noexcept {
     end()->calls.store(end()->calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -219,7 +247,7 @@ class connection {
   [[nodiscard]] bool peer_refuses() const noexcept;
   void settle() noexcept;
   void drop_memory() noexcept;
-  close_way flag_end() noexcept;
+  close_way flag_end(tcp_lane&) noexcept;
   [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;
 
   [[nodiscard]] dibs::record_side& mine() const noexcept {

@@ -45,7 +45,7 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
   if (!is_grown(tcp)) return read_plainly(tcp, to, is_peek);
   direction& from = end()->receiving;
   for (;;) {
-    if (stage() != end_stage::established) advance(tcp);
+    if (!is_sound(tcp)) return make_error_code(errc::protocol_violation);
     turn found = turn::nothing;
     {
       const dibs::lock_guard guard(from.lock);
@@ -98,6 +98,17 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
     if (is_cut_off(tcp)) return std::size_t{0};
     return dibs::would_block();
   }
+}
+
+// What every look at the connection begins with: the handshake goes on, or the
+// peer is given what it left unread. False if the peer broke the protocol.
+bool connection::is_sound(tcp_lane& tcp) noexcept {
+  if (!is_established()) {
+    advance(tcp);
+  } else if (has_peer_left()) [[unlikely]] {
+    return attend_leaver(tcp);
+  }
+  return true;
 }
 
 // The kernel tells of an error once. Bytes of the DMB lane come before it.
@@ -274,7 +285,7 @@ bool connection::has_input(tcp_lane& tcp) noexcept {
     const result<std::size_t> any = tcp.peek({&one, 1});
     return any || !dibs::is_would_block(any.error());
   }
-  if (stage() != end_stage::established) advance(tcp);
+  if (!is_sound(tcp)) return true;
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   turn found = turn::go_on;
@@ -296,8 +307,9 @@ bool connection::has_input(tcp_lane& tcp) noexcept {
   return found != turn::clc;
 }
 
-bool connection::has_dmb_input() noexcept {
+bool connection::has_dmb_input(tcp_lane& tcp) noexcept {
   if (stage() != end_stage::established) return false;
+  if (!is_sound(tcp)) return true;
   const dibs::lock_guard guard(end()->receiving.lock);
   turn found = turn::go_on;
   while (found == turn::go_on) found = follow_marks();
@@ -307,7 +319,7 @@ bool connection::has_dmb_input() noexcept {
 
 std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   if (is_young()) return tcp.unread();
-  if (stage() != end_stage::established) advance(tcp);
+  static_cast<void>(is_sound(tcp));
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   while (follow_marks() == turn::go_on) {
@@ -324,6 +336,7 @@ bool connection::input_hint() const noexcept {
                            from.marks.load(std::memory_order_relaxed)) {
     return true;
   }
+  if (is_established() && has_peer_left() && !end()->sending.is_returning) return true;
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
   if (control == nullptr) return false;
   if (cdc::cursor_of(control->producer.load(std::memory_order_seq_cst)) !=

@@ -44,6 +44,9 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
   for (;;) {
     if (stage() != end_stage::established) advance(tcp);
     const dibs::lock_guard guard(to.lock);
+    if (is_established() && has_peer_left()) [[unlikely]] {
+      if (const result<std::size_t> returned = return_bytes(tcp); !returned) return returned;
+    }
     // A message of the handshake went out in part: it must be finished first.
     if (end()->is_clc_marked) return dibs::would_block();
     // A signal handler came in the middle of a write to the ring. Its bytes
@@ -71,11 +74,18 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
         }
         to.wanted.store(1, std::memory_order_relaxed);
         const std::size_t sent = write_ring(from, *room, word);
+        // [left] Looked at after the cursor is published: either we see that
+        // the reader left, or it left knowing of these bytes.
+        if (has_peer_left()) [[unlikely]] {
+          static_cast<void>(return_bytes(tcp));
+        }
         if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
         continue;  // a signal handler took the other lane
       }
       // A peer that is gone reads no mark.
       static_cast<void>(switch_sending(lane::tcp));
+      // [left] As below.
+      if (has_peer_left()) continue;
     }
     const result<std::size_t> sent = write_plainly(tcp, from);
     if (!sent) return sent;
@@ -202,6 +212,7 @@ bool connection::switch_sending(lane wanted) noexcept {
   if (!can_publish(theirs(), published)) return false;
   publish_mark(mine(), published,
                {to.offset(), wanted == lane::dmb ? mark_to_dmb : mark_to_tcp, 0});
+  (wanted == lane::dmb ? to.stint_begin : to.stint_end) = to.offset();
   to.marks.store(published, std::memory_order_relaxed);
   to.word.store(lane_word{wanted, to.now().at}.pack(), std::memory_order_relaxed);
   unblock();
@@ -216,7 +227,7 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
   direction& to = end()->sending;
   const dibs::lock_guard guard(to.lock);
   if (end()->is_clc_marked) return false;
-  if (to.on() == lane::tcp) return true;
+  if (to.on() == lane::tcp) return !is_returning();
   const std::optional<std::uint32_t> room = ring_room();
   if (!room || *room >= outbound_.size / 4) return true;
   if (may_give_up(tcp, now, true, outbound_.size / 4)) return may_leave(tcp);

@@ -41,6 +41,10 @@ struct alignas(dibs::cache_line) direction {
   std::atomic<std::uint32_t> wanted;     // sending: room that the last writer did not find
   std::uint64_t told;                    // receiving: bytes of the ring that the peer knows we read
   std::uint64_t full_since;              // sending: ticks when the ring was first found full, or 0
+  std::uint64_t stint_begin;             // sending: offset where it came to the ring last,
+  std::uint64_t stint_end;               // and where it left it last
+  std::atomic<bool> is_returning;  // sending: the reader left, and what it did not read is known
+  std::atomic<std::uint32_t> returning;  // so many bytes of it, still to be sent over TCP
   std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health
 
   [[nodiscard]] lane_word now() const noexcept {

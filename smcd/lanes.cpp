@@ -31,8 +31,8 @@ void void_mark(dibs::record_side& mine, std::uint32_t published) noexcept {
 
 next_mark look_at_mark(const dibs::record_side& theirs, std::uint32_t taken,
                        std::uint64_t offset) noexcept {
-  // [marks]
-  const std::uint32_t published = theirs.marks_published.load(std::memory_order_acquire);
+  // [marks], and second access of [left].
+  const std::uint32_t published = theirs.marks_published.load(std::memory_order_seq_cst);
   if (published == taken) return {};
   if (published - taken > max_marks) return {next_mark::answer::invalid, {}};
   auto& place =

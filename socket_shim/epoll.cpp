@@ -101,6 +101,7 @@ std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
   if (of.stream->link.is_established() && of.stream->link.sends_on() == smcd::lane::dmb) {
     events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
   }
+  if (of.stream->link.is_returning()) events |= EPOLLOUT;
   return events;
 }
 
@@ -233,13 +234,14 @@ void epoll_set::pin_to_tcp() noexcept {
 
 std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
   smcd::connection& link = of.stream->link;
+  sync_members(*of.stream);
   if (of.is_spent || !link.is_established()) return 0;
   std::uint32_t events = 0;
   tcp_socket tcp(of.fd);
   // In a DMB, or announced for it behind bytes on TCP that were told before:
   // that too is a new edge.
   if ((of.wanted & (EPOLLIN | EPOLLRDNORM)) != 0 &&
-      (link.has_dmb_input() ||
+      (link.has_dmb_input(tcp) ||
        (link.receives_on() == smcd::lane::tcp && link.input_hint() && link.has_input(tcp)))) {
     events |= EPOLLIN | EPOLLRDNORM;
   }
@@ -259,7 +261,10 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) no
   constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
   smcd::connection& link = of.stream->link;
   tcp_socket tcp(of.fd);
-  if ((events & input) != 0 && !link.is_tcp_only() && !link.has_input(tcp)) events &= ~input;
+  if (((events & input) != 0 || link.is_returning()) && !link.is_tcp_only() &&
+      !link.has_input(tcp)) {
+    events &= ~input;
+  }
   sync_members(*of.stream);
   return events & (of.wanted | always);
 }

@@ -105,7 +105,7 @@ void note_in_set(int fd) noexcept;
 void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
-         (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U);
+         (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U) + (of.link.is_returning() ? 16U : 0U);
 }
 inline void sync_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) == nullptr) return;

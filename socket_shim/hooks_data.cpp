@@ -55,13 +55,15 @@ ssize_t receive_nothing(int fd, void* to, int flags) noexcept {
 }
 
 // Descriptors that travel to another process, which may know nothing of us.
-void retire_passed(const msghdr* message) noexcept {
+void give_away_passed(const msghdr* message) noexcept {
   if (message->msg_control == nullptr) return;
   auto* at = CMSG_FIRSTHDR(message);
   for (; at != nullptr; at = CMSG_NXTHDR(const_cast<msghdr*>(message), at)) {
     if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) self.retire(reinterpret_cast<int*>(CMSG_DATA(at))[i]);
+    for (std::size_t i = 0; i < count; ++i) {
+      self.give_to_kernel(reinterpret_cast<int*>(CMSG_DATA(at))[i]);
+    }
   }
 }
 
@@ -198,7 +200,7 @@ SHIM_HOOK ssize_t pwritev2(int fd, const iovec* parts, int count, off_t at, int 
 }
 
 SHIM_HOOK ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  if (message != nullptr && message->msg_controllen > 0) retire_passed(message);
+  if (message != nullptr && message->msg_controllen > 0) give_away_passed(message);
   const pinned known = stream_for(fd, size_of(message), flags);
   if (!known) return real.sendmsg(fd, message, flags);
   return shim::transmit(*known, fd, list(message->msg_iov, message->msg_iovlen), flags);

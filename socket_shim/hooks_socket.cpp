@@ -34,7 +34,8 @@ int fresh(int fd) noexcept {
 int duplicated(int from, int to) noexcept {
   if (to >= 0 && to != from) {
     fresh(to);
-    self.share(from, to);
+    // A child of vfork does this for the program that it is about to become.
+    if (!self.share(from, to)) self.give_to_kernel(from);
   }
   return to;
 }
@@ -65,7 +66,7 @@ bool binds_to_tcp(int level, int name) noexcept {
            name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF || name == SO_TIMESTAMPING ||
            name == SO_RCVLOWAT;
   }
-  return level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR || name == TCP_MD5SIG);
+  return level == IPPROTO_TCP && (name == TCP_REPAIR || name == TCP_MD5SIG);
 }
 
 }  // namespace
@@ -169,6 +170,8 @@ SHIM_HOOK int ioctl(int fd, unsigned long request, ...) {
 }
 
 SHIM_HOOK int setsockopt(int fd, int level, int name, const void* value, socklen_t size) {
+  // The kernel takes over what is said on the connection (kTLS).
+  if (level == IPPROTO_TCP && name == TCP_ULP) self.give_to_kernel(fd);
   const int answer = real.setsockopt(fd, level, name, value, size);
   const shim::pinned known = answer == 0 ? self.find_live(fd) : shim::pinned();
   if (!known) return answer;

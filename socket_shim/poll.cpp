@@ -17,6 +17,7 @@ namespace {
 
 constexpr short input = POLLIN | POLLRDNORM;
 constexpr short output = POLLOUT | POLLWRNORM;
+constexpr short always = POLLERR | POLLHUP | POLLNVAL;
 
 // Memory for one call: on the stack for the usual few descriptors.
 template <class T, std::size_t few>
@@ -53,9 +54,9 @@ struct alignas(pinned) pinned_place {
 short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
   if (!of.link.is_established()) return 0;
   short events = 0;
-  if ((wanted & input) != 0 && of.link.has_dmb_input()) events = input;
+  tcp_socket tcp(fd);
+  if ((wanted & input) != 0 && of.link.has_dmb_input(tcp)) events = input;
   if ((wanted & output) != 0 && of.link.sends_on() == smcd::lane::dmb) {
-    tcp_socket tcp(fd);
     if (of.link.has_room(tcp, dibs::ticks())) events = static_cast<short>(events | output);
   }
   return static_cast<short>(events & wanted);
@@ -120,6 +121,7 @@ class poll_call {
           known->link.sends_on() == smcd::lane::dmb) {
         kernel_[i].events = static_cast<short>(kernel_[i].events & ~output);
       }
+      if (known != nullptr && known->link.is_returning()) kernel_[i].events |= POLLOUT;
     }
   }
 
@@ -151,9 +153,11 @@ class poll_call {
       if (endpoint* known = stream(i); known != nullptr && events != 0) {
         tcp_socket tcp(fds_[i].fd);
         // Readable for bytes of the handshake alone is not readable.
-        if ((events & input) != 0 && !known->link.is_tcp_only() && !known->link.has_input(tcp)) {
+        if (((events & input) != 0 || known->link.is_returning()) && !known->link.is_tcp_only() &&
+            !known->link.has_input(tcp)) {
           events = static_cast<short>(events & ~input);
         }
+        events = static_cast<short>(events & (fds_[i].events | always));
         sync_members(*known);
       }
       fds_[i].revents = static_cast<short>(fds_[i].revents | events);

@@ -190,9 +190,12 @@ void process::finish(endpoint& known, int fd) noexcept {
   errno = saved;
 }
 
-void process::share(int from, int to) noexcept {
+bool process::share(int from, int to) noexcept {
   endpoint* known = table_.find(from);
-  if (known != nullptr && is_self()) put(to, known);
+  if (known == nullptr) return true;
+  if (!is_self()) return false;
+  put(to, known);
+  return true;
 }
 
 void process::drop_range(unsigned first, unsigned last) noexcept {
@@ -210,6 +213,25 @@ void process::retire(int fd) noexcept {
   }
 }
 
+void process::give_to_kernel(int fd) noexcept {
+  endpoint* found = table_.find(fd);
+  if (found == nullptr || found->kind != endpoint::kind_of::stream) return;
+  found->pins.fetch_add(1, std::memory_order_seq_cst);
+  const pinned known(*found);
+  if (table_.find(fd) != found || !found->link.is_open()) return;
+  const int saved = errno;
+  tcp_socket tcp(fd);
+  // Bytes that TCP would give in another order are given to nobody. Unless
+  // another process goes on with the connection, which reads them as it should.
+  if (!found->link.give_to_kernel(tcp) && !found->link.is_shared()) {
+    log("fd %d: cannot go back to TCP with unread bytes; connection reset", fd);
+    const sockaddr nowhere{AF_UNSPEC, {}};
+    static_cast<void>(real.connect(fd, &nowhere, socklen_t{sizeof nowhere}));
+  }
+  sync_members(*found);
+  errno = saved;
+}
+
 void process::retire_inheritable() noexcept {
   const int saved = errno;
   for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
@@ -219,7 +241,7 @@ void process::retire_inheritable() noexcept {
       continue;
     }
     // An orphan too: this child of fork needs no stack of its own for that.
-    at->link.stay_on_tcp(smcd::decline_code::option_unsupported);
+    give_to_kernel(fd);
   }
   errno = saved;
 }
@@ -240,8 +262,10 @@ int process::hide(int fd) noexcept {
 }
 
 void process::before_exec() noexcept {
-  if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
+  if (live_.load(std::memory_order_acquire) == nullptr) return;
+  // A child of vfork too: it acts for the thread that waits for it.
   retire_inheritable();
+  if (!is_self()) return;
   for_each_stream([](endpoint& at) noexcept { at.link.unshare(); });
 }
 
@@ -318,7 +342,8 @@ void process::leave() noexcept {
         at->descriptors.exchange(0, std::memory_order_relaxed) == 0) {
       continue;
     }
-    if (at->link.say_goodbye() == smcd::connection::close_way::reset) reset_on_close(fd);
+    tcp_socket tcp(fd);
+    if (at->link.say_goodbye(tcp) == smcd::connection::close_way::reset) reset_on_close(fd);
   }
   // A child may go on with our connections; then whoever comes next sweeps.
   if (known != nullptr && !has_forked_.load(std::memory_order_relaxed)) known->leave();

@@ -71,14 +71,17 @@ class process {
     return fd >= 0 && new_tcp_.compare_exchange_strong(fd, -1, std::memory_order_relaxed);
   }
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_.load(std::memory_order_relaxed); }
-  // After a successful dup.
-  void share(int from, int to) noexcept;
+  // After a successful dup. False in a child of vfork, for a socket of ours.
+  [[nodiscard]] bool share(int from, int to) noexcept;
   // Drops every descriptor from first to last, but not our own.
   void drop_range(unsigned first, unsigned last) noexcept;
 
-  // Connections that may cross an exec or go to a stranger: none of them may
-  // begin to speak CLC from here on.
+  // The kernel is asked for something that only TCP has: bytes of the program
+  // go over TCP from here on, what the peer sent is read where it is.
   void retire(int fd) noexcept;
+  // Somebody will use the socket who knows nothing of us: another program after
+  // exec, a stranger, the kernel itself.
+  void give_to_kernel(int fd) noexcept;
   void retire_inheritable() noexcept;
   // Around an exec: what it closes is no longer ours, unless it fails.
   void before_exec() noexcept;

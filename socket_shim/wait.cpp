@@ -180,6 +180,7 @@ short tcp_events(const endpoint& of, short events) noexcept {
       wanted |= POLLRDHUP;
     }
   }
+  if (of.link.is_returning()) wanted |= POLLOUT;
   return static_cast<short>(wanted);
 }
 

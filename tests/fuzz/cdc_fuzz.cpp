@@ -80,7 +80,7 @@ class battle {
         expect(ours().readable_size(victim_.tcp) <= ring_size + victim_.tcp.pending());
         expect(ours().unread_by_peer() <= ring_size);
         break;
-      case 7: static_cast<void>(ours().has_dmb_input()); break;
+      case 7: static_cast<void>(ours().has_dmb_input(victim_.tcp)); break;
       case 8:
         static_cast<void>(ours().input_hint() || ours().shares_cpu());
         if (ours().is_established()) static_cast<void>(ours().room_hint());
@@ -88,7 +88,13 @@ class battle {
         break;
       case 9: victim_.shutdown_write(); break;
       case 10: ours().advance(victim_.tcp); break;
-      case 11: ours().stay_on_tcp(smcd::decline_code::option_unsupported); break;
+      case 11:
+        if (what / 16 % 2 == 0) {
+          ours().stay_on_tcp(smcd::decline_code::option_unsupported);
+        } else {
+          static_cast<void>(ours().give_to_kernel(victim_.tcp));
+        }
+        break;
       case 12: {
         const auto word = todo_.number<std::uint64_t>();
         static_cast<void>(ours().enter_waiter(word));
@@ -168,7 +174,10 @@ class battle {
       case 7: side.marks_published = todo_.number<std::uint32_t>(); break;
       case 8: side.marks_taken = todo_.number<std::uint32_t>(); break;
       case 9: side.marks_taken = ours().state().sending.marks + todo_.byte() % 6 - 5; break;
-      case 10: side.flags = todo_.byte(); break;
+      case 10:
+        side.flags = todo_.byte();
+        if (todo_.byte() % 2 == 0) side.left_at = ours().state().sending.offset() - todo_.byte();
+        break;
       case 11:
         side.waiters[todo_.byte() % dibs::max_waiters] = todo_.number<std::uint64_t>();
         break;

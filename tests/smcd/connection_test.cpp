@@ -341,10 +341,10 @@ TEST_CASE("connection: what can be read is known before it is read") {
   REQUIRE(ends.establish());
   CHECK(!has_input());
   CHECK(!ends.server.connection.input_hint());
-  CHECK(!ends.server.connection.has_dmb_input());
+  CHECK(!ends.server.connection.has_dmb_input(ends.server.tcp));
   CHECK(ends.client.write("ring").value() == 4);
   CHECK(ends.server.connection.input_hint());
-  CHECK(ends.server.connection.has_dmb_input());
+  CHECK(ends.server.connection.has_dmb_input(ends.server.tcp));
   CHECK(readable() == 4);
   CHECK(has_input());
   CHECK(ends.server.read_text() == "ring");
@@ -486,7 +486,7 @@ TEST_CASE("connection: the first of two closes says nothing to the peer") {
   CHECK(ends.client.write("still here").value() == 10);
   const std::uint32_t before = ends.client.record().state.load();
   // As a child's exit does it.
-  CHECK(ends.client.connection.say_goodbye() == connection::close_way::orderly);
+  CHECK(ends.client.connection.say_goodbye(ends.client.tcp) == connection::close_way::orderly);
   CHECK(ends.client.record().state.load() == before);
   CHECK(ends.server.read_text() == "still here");
   CHECK(ends.server.read_text() == "(wait)");
@@ -499,7 +499,7 @@ TEST_CASE("connection: a goodbye is a close that leaves the connection to runnin
   REQUIRE(ends.establish());
   CHECK(ends.server.write("unread").value() == 6);
   CHECK(ends.client.write("last").value() == 4);
-  CHECK(ends.client.connection.say_goodbye() == connection::close_way::reset);
+  CHECK(ends.client.connection.say_goodbye(ends.client.tcp) == connection::close_way::reset);
   CHECK(ends.server.connection.peer_is_done_sending());
   CHECK(ends.server.read_text() == "last");
   CHECK(ends.client.read_text() == "unread");

@@ -338,7 +338,20 @@ static void exec_with_socket(struct pair p) {
   CHECK(end_close(p.theirs) == 0);
 }
 
+/* The same from vfork, as subprocess libraries do it: the parent goes on. */
+static pid_t vfork_cat(int fd) {
+  char* const arguments[] = {"cat", NULL};
+  char* const nothing[] = {NULL};
+  const pid_t child = vfork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1) execve("/bin/cat", arguments, nothing);
+    _exit(1);
+  }
+  return child;
+}
 /* The same, with bytes that came before the exec and nobody read. */
+static pid_t (*become_cat)(int fd) = exec_cat;
 static void exec_with_unread(struct pair p) {
   if (p.theirs.by == NULL) {
     close_pair(p);
@@ -349,7 +362,7 @@ static void exec_with_unread(struct pair p) {
   CHECK(end_send(p.theirs, bytes, sizeof bytes, 0) == sizeof bytes);
   while (end_ioctl(p.ours, FIONREAD) != sizeof bytes) CHECK(end_poll(p.ours, POLLIN, 5000) != 0);
   end_take(p.ours, 500, 9, 0);
-  const pid_t child = exec_cat(p.ours.fd);
+  const pid_t child = become_cat(p.ours.fd);
   CHECK(close(p.ours.fd) == 0);
   CHECK(end_poll(p.theirs, POLLIN, 3000) == POLLIN);
   CHECK(end_recv(p.theirs, bytes, 2500, MSG_WAITALL) == 2500);
@@ -360,12 +373,15 @@ static void exec_with_unread(struct pair p) {
   CHECK(end_close(p.theirs) == 0);
 }
 
-/* Passed to another process of the same kind. */
+/* Passed to another process of the same kind, with bytes that nobody read. */
 static void passed(struct pair p) {
   if (p.theirs.by == NULL) {
     close_pair(p);
     return;
   }
+  const size_t unread = is_warm ? 3000 : 0;
+  end_put(p.theirs, 1000 + unread, 8, 0);
+  end_take(p.ours, 1000, 8, 0);
   int ends[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
   union {
@@ -387,6 +403,10 @@ static void passed(struct pair p) {
     memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
     CHECK(fd >= 0);
     char bytes[1000];
+    for (uint64_t at = 0; at < unread; at += sizeof bytes) {
+      recv_all(fd, bytes, sizeof bytes);
+      verify(bytes, sizeof bytes, 8, 1000 + at);
+    }
     for (uint64_t at = 0; at < 20000; at += sizeof bytes) {
       recv_all(fd, bytes, sizeof bytes);
       verify(bytes, sizeof bytes, 9, at);
@@ -452,6 +472,8 @@ int main(int count, char** arguments) {
   const char* const what = count > 1 ? arguments[1] : "";
   if (strcmp(what, "unread") == 0) {
     run_each("exec with unread", exec_with_unread);
+    become_cat = vfork_cat;
+    run_each("vfork with unread", exec_with_unread);
   } else if (strcmp(what, "passed") == 0) {
     run_each("passed", passed);
   } else if (strcmp(what, "exec") == 0) {

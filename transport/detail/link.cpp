@@ -139,7 +139,7 @@ wait_terms link::terms(side of, bool is_entered) const noexcept {
   const end_stage at = connection_.stage();
   wait_terms terms;
   // A candidate is only ever spoken to over TCP.
-  terms.wants_tick = !is_entered && at != end_stage::candidate;
+  terms.wants_tick = (!is_entered && at != end_stage::candidate) || connection_.is_returning();
   if (of == side::writing && is_on_dmb(of)) {
     // A full ring: the reader rings. Its death, and the end of our patience,
     // are a matter of time.

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way back: an end gives its connection to the kernel's TCP, because
+// somebody will use the socket who knows nothing of lanes. What its ring holds
+// unread is sent once more, over TCP, by the peer; see docs/protocol.md.
+#include <smcd/connection.hpp>
+
+#include <devices/ticks.hpp>
+#include <smcd/error.hpp>
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace smcd {
+namespace {
+
+// How long CLC bytes are waited for that were announced just now. Rare: the
+// peer must have been stopped between the announcement and the send.
+constexpr std::uint64_t clc_patience = 20'000 * dibs::ticks_per_us;
+constexpr int clc_spins = 1000;  // then the CPU is left to others
+
+}  // namespace
+
+// ---- the end that leaves -----------------------------------------------------
+
+bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
+  if (stage() == end_stage::joined || stage() == end_stage::handshake) {
+    mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
+    await_clc([&]() noexcept {
+      advance(tcp);
+      const end_stage at = stage();
+      const bool is_talking = at == end_stage::joined || at == end_stage::handshake;
+      return !is_talking || (!is_clc_ahead() && !end()->is_clc_marked) || tcp.has_hung_up();
+    });
+  }
+  if (stage() == end_stage::established) return leave_lanes(tcp);
+  if (end_state* grown = end()) {
+    // A message of ours that went out in part cannot be taken back.
+    const dibs::lock_guard guard(grown->talk_lock);
+    if (guard.is_nested() || grown->is_clc_marked) return false;
+  }
+  stay_on_tcp(decline_code::option_unsupported);
+  if (stage() == end_stage::handshake) return false;
+  return is_plain() || !is_clc_ahead();
+}
+
+// Calls until it is answered with true, or it has been too long.
+template <class IsOver>
+void connection::await_clc(IsOver is_over) noexcept {
+  const std::uint64_t deadline = dibs::ticks() + clc_patience;
+  for (int spins = 0; !is_over() && dibs::ticks() < deadline; ++spins) {
+    spins < clc_spins ? dibs::relax() : static_cast<void>(::sched_yield());
+  }
+}
+
+// [marks] A message that was announced before the peer saw our refusal is on
+// its way, and nobody must find it on the TCP lane.
+void connection::take_last_clc(tcp_lane& tcp) noexcept {
+  await_clc(
+      [&]() noexcept { return bytes_before_mark() != 0 || discard_clc(tcp) || tcp.has_hung_up(); });
+}
+
+bool connection::is_clc_ahead() noexcept {
+  if (!meets_marks()) return false;
+  direction& from = end()->receiving;
+  const dibs::lock_guard guard(from.lock);
+  const next_mark next =
+      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  return next.what == next_mark::answer::invalid ||
+         (next.what == next_mark::answer::found && next.at.kind == mark_clc);
+}
+
+bool connection::leave_lanes(tcp_lane& tcp) noexcept {
+  const dibs::signal_shield quiet;
+  direction& to = end()->sending;
+  direction& from = end()->receiving;
+  const dibs::lock_guard sending(to.lock);
+  const dibs::lock_guard receiving(from.lock);
+  if (sending.is_nested() || receiving.is_nested()) return false;
+  to.is_pinned = true;
+  if (has_peer_left() && !return_bytes(tcp)) return false;
+  if (to.on() == lane::dmb && !switch_sending(lane::tcp)) return false;
+  turn found = turn::go_on;
+  while (found == turn::go_on) found = follow_marks();
+  if (found != turn::nothing || !can_return(tcp)) return false;
+  mine().left_at.store(from.offset(), std::memory_order_relaxed);
+  // [left] The offset before the flag; then whatever the peer has in the ring,
+  // or puts there while it does not see the flag, is on it to send again.
+  mine().flags.fetch_or(dibs::flag_left, std::memory_order_seq_cst);
+  // Two that leave at once: who comes second is not served any more. And the
+  // peer may have left its ring for TCP before it saw the flag.
+  if (has_peer_left() && (!return_bytes(tcp) || ring_used() != 0)) return false;
+  if (!can_return(tcp)) return false;
+  from.word.store(lane_word{lane::tcp, from.now().at}.pack(), std::memory_order_relaxed);
+  end()->local_reason = decline_code::option_unsupported;
+  end()->stage.store(end_stage::plain, std::memory_order_release);
+  stack_->signals().signal(theirs());
+  stack_->signals().signal(mine());  // waiters of ours look at TCP alone now
+  return true;
+}
+
+// Bytes in the ring can come over TCP if nothing stands there that comes after
+// them: neither bytes nor the end of the stream.
+bool connection::can_return(tcp_lane& tcp) noexcept {
+  if (ring_used() == 0) return true;
+  if (peer_is_done_sending() || tcp.has_hung_up()) return false;
+  const direction& from = end()->receiving;
+  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
+  for (;; ++taken) {
+    const next_mark next = look_at_mark(theirs(), taken, from.offset());
+    if (next.what == next_mark::answer::none) return true;
+    if (next.what == next_mark::answer::invalid || next.at.kind == mark_to_tcp) return false;
+  }
+}
+
+// ---- the end that stays ------------------------------------------------------
+
+bool connection::attend_leaver(tcp_lane& tcp) noexcept {
+  const dibs::signal_shield quiet;
+  bool is_done = false;
+  {
+    const dibs::lock_guard sending(end()->sending.lock);
+    if (sending.is_nested() || !has_peer_left()) return true;
+    const result<std::size_t> returned = return_bytes(tcp);
+    if (!returned && returned.error() == errc::protocol_violation) return false;
+    // Another error is TCP's, which will tell of it.
+    is_done = returned || !dibs::is_would_block(returned.error());
+  }
+  direction& from = end()->receiving;
+  const dibs::lock_guard receiving(from.lock);
+  turn found = turn::go_on;
+  while (found == turn::go_on) found = follow_marks();
+  // Its last mark is behind us: from here on this is a TCP connection.
+  if (is_done && found == turn::nothing && from.on() == lane::tcp &&
+      theirs().marks_published.load(std::memory_order_acquire) ==
+          from.marks.load(std::memory_order_relaxed)) {
+    end()->local_reason = decline_code::peer_declined;
+    end()->stage.store(end_stage::plain, std::memory_order_release);
+  }
+  return true;
+}
+
+// How many bytes at the end of the ring the reader did not take before it left.
+// Nothing if bytes that come after them are on the TCP lane already.
+std::optional<std::uint32_t> connection::unread_by_leaver() const noexcept {
+  const direction& to = end()->sending;
+  const std::uint64_t left_at = theirs().left_at.load(std::memory_order_acquire);
+  const std::uint64_t sent = to.offset();
+  if (left_at > sent || left_at < to.stint_end) return std::nullopt;
+  if (to.on() == lane::tcp) return 0;
+  const std::uint64_t unread = sent - std::max(left_at, to.stint_begin);
+  if (unread > outbound_.size) return std::nullopt;
+  return static_cast<std::uint32_t>(unread);
+}
+
+// True once all of them are on the TCP lane. Otherwise: wait for room there.
+result<std::size_t> connection::return_bytes(tcp_lane& tcp) noexcept {
+  direction& to = end()->sending;
+  if (!to.is_returning) {
+    const std::optional<std::uint32_t> unread = unread_by_leaver();
+    if (!unread) return make_error_code(errc::protocol_violation);
+    to.returning.store(*unread, std::memory_order_relaxed);
+    to.is_pinned = true;
+    to.is_returning = true;
+    to.word.store(lane_word{lane::tcp, to.now().at}.pack(), std::memory_order_relaxed);
+    unblock();
+  }
+  const std::span<std::byte> ring = outbound_.size > 0 ? outbound_.data() : std::span<std::byte>();
+  for (std::uint32_t left = to.returning.load(std::memory_order_relaxed); left > 0;) {
+    const std::uint32_t end_at = to.now().at.count;
+    const std::uint32_t at = end_at >= left ? end_at - left : end_at + outbound_.size - left;
+    const result<std::size_t> sent =
+        tcp.send(ring.subspan(at, std::min(left, outbound_.size - at)));
+    if (!sent) return sent;
+    left -= static_cast<std::uint32_t>(*sent);
+    to.returning.store(left, std::memory_order_relaxed);
+  }
+  return std::size_t{0};
+}
+
+}  // namespace smcd

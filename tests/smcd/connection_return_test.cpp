@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// An end gives its connection to the kernel: whoever uses the socket from then
+// on sees on the TCP lane what a program would see of a TCP connection.
+#include <smcd/connection.hpp>
+
+#include <smcd/error.hpp>
+#include <support/random.hpp>
+#include <support/two_ends.hpp>
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+using smcd::end_stage;
+using smcd::lane;
+using support::end_point;
+using support::ends_options;
+using support::stack_options;
+using support::two_ends;
+
+namespace {
+
+std::byte byte_at(std::uint64_t place, bool is_up) {
+  return static_cast<std::byte>((place + (is_up ? 1 : 7)) * 0x9E3779B97F4A7C15 >> 40);
+}
+
+std::string take_raw(end_point& from) {
+  std::vector<std::byte> bytes(100'000);
+  const std::size_t size = from.tcp.hidden_receive(bytes);
+  return {reinterpret_cast<const char*>(bytes.data()), size};
+}
+
+// Both ends, with bytes that know their place. Either may have left: then it
+// uses the kernel's calls.
+class conversation {
+ public:
+  explicit conversation(two_ends& ends) : ends_(ends) {}
+
+  void write(bool is_up, std::size_t size) {
+    end_point& from = is_up ? ends_.client : ends_.server;
+    std::vector<std::byte> bytes(size);
+    for (std::size_t i = 0; i < size; ++i) bytes[i] = byte_at(written_[is_up] + i, is_up);
+    if (has_left(from)) {
+      written_[is_up] += from.tcp.hidden_send(bytes);
+    } else if (const auto sent = from.write(bytes)) {
+      written_[is_up] += *sent;
+    } else {
+      CHECK(dibs::is_would_block(sent.error()));
+    }
+  }
+  std::size_t read(bool is_up, std::size_t size) {
+    end_point& to = is_up ? ends_.server : ends_.client;
+    std::vector<std::byte> bytes(size);
+    std::size_t n = 0;
+    if (has_left(to)) {
+      n = to.tcp.hidden_receive(bytes);
+    } else if (const auto got = to.read(bytes)) {
+      n = *got;
+    } else {
+      CHECK(dibs::is_would_block(got.error()));
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      if (bytes[i] != byte_at(read_[is_up] + i, is_up)) ++wrong;
+    }
+    read_[is_up] += n;
+    return n;
+  }
+  bool leave(bool is_client) {
+    left_[is_client] =
+        (is_client ? ends_.client : ends_.server)
+            .connection.give_to_kernel((is_client ? ends_.client : ends_.server).tcp);
+    return left_[is_client];
+  }
+  void finish() {
+    for (int idle = 0; idle < 20; ++idle) {
+      if (read(true, 100'000) + read(false, 100'000) > 0) idle = 0;
+    }
+    CHECK(wrong == 0);
+    CHECK(read_[true] == written_[true]);
+    CHECK(read_[false] == written_[false]);
+  }
+
+  std::uint64_t wrong = 0;
+
+ private:
+  [[nodiscard]] bool has_left(const end_point& end) const { return left_[end.is_client()]; }
+
+  two_ends& ends_;
+  std::uint64_t written_[2]{};  // [is_up]
+  std::uint64_t read_[2]{};
+  bool left_[2]{};  // [is_client]
+};
+
+}  // namespace
+
+TEST_CASE("return: a young connection just stays on TCP") {
+  ends_options how;
+  how.are_young = true;
+  two_ends ends({.switch_calls = 10, .switch_bytes = 1000}, how);
+  REQUIRE(ends.server.write("hello"));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.client.connection.is_plain());
+  CHECK(take_raw(ends.client) == "hello");
+}
+
+TEST_CASE("return: what the ring held unread comes over TCP, when the peer looks") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("read, "));
+  CHECK(ends.client.read_text() == "read, ");
+  REQUIRE(ends.server.write("not "));
+  REQUIRE(ends.server.write("read"));
+  REQUIRE(ends.client.write("in the ring, "));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.client.connection.is_plain());
+  CHECK(take_raw(ends.client).empty());
+
+  CHECK(ends.server.connection.input_hint());
+  SUBCASE("it reads") { CHECK(ends.server.read_text() == "in the ring, "); }
+  SUBCASE("it asks whether it could") {
+    CHECK(ends.server.connection.has_dmb_input(ends.server.tcp));
+    CHECK(ends.server.read_text() == "in the ring, ");
+  }
+  SUBCASE("it writes") {
+    CHECK(ends.server.write(" - and more").value() == 11);
+    CHECK(take_raw(ends.client) == "not read - and more");
+    REQUIRE(ends.server.write("not read"));
+    CHECK(ends.server.read_text() == "in the ring, ");
+  }
+  CHECK(take_raw(ends.client) == "not read");
+  // And from then on both are on TCP.
+  CHECK(ends.client.tcp.hidden_send(std::as_bytes(std::span("on TCP", 6))) == 6);
+  CHECK(ends.server.read_text() == "on TCP");
+  CHECK(ends.server.connection.is_plain());
+  CHECK(ends.server.write("too").value() == 3);
+  CHECK(take_raw(ends.client) == "too");
+}
+
+TEST_CASE("return: the peer's close brings what is unread") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("last words"));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.server.close() == smcd::connection::close_way::orderly);
+  CHECK(take_raw(ends.client) == "last words");
+}
+
+TEST_CASE("return: bytes that TCP could not give in their order are not given at all") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  SUBCASE("behind them the peer went to TCP already") {
+    REQUIRE(ends.server.write("ring"));
+    ends.server.connection.stay_on_tcp(smcd::decline_code::option_unsupported);
+    REQUIRE(ends.server.write("tcp"));
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(!ends.client.connection.is_plain());
+    CHECK(ends.client.read_text(4) == "ring");
+    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(take_raw(ends.client) == "tcp");
+  }
+  SUBCASE("the peer ended its direction") {
+    REQUIRE(ends.server.write("ring"));
+    ends.server.shutdown_write();
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(ends.client.read_text() == "ring");
+    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  }
+  SUBCASE("the peer left before") {
+    REQUIRE(ends.server.write("ring"));
+    REQUIRE(ends.client.write("unread"));
+    CHECK(ends.server.connection.give_to_kernel(ends.server.tcp));
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+  }
+}
+
+TEST_CASE("return: bytes wait for room on the TCP lane, and nothing overtakes them") {
+  ends_options how;
+  how.rules.capacity = 1000;
+  two_ends ends({.buffer_size = 16 * 1024}, how);
+  REQUIRE(ends.establish());
+  conversation talk(ends);
+  talk.write(false, 5000);
+  REQUIRE(talk.leave(true));
+  CHECK(ends.server.read_text() == "(wait)");
+  CHECK(ends.server.connection.is_returning());
+  CHECK(!ends.server.connection.has_room(ends.server.tcp, ends.clock().now()));
+  CHECK(!ends.server.connection.input_hint());
+  talk.write(false, 10);
+  for (int i = 0; i < 6; ++i) {
+    CHECK(talk.read(false, 100'000) == (i < 5 ? 1000 : 0));
+    static_cast<void>(ends.server.connection.has_input(ends.server.tcp));
+  }
+  CHECK(!ends.server.connection.is_returning());
+  talk.write(false, 10);
+  talk.finish();
+}
+
+TEST_CASE("return: a peer that says it read more, or less than it can, has its connection ended") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("bytes"));
+  const auto say = [&](std::uint64_t left_at) {
+    ends.client.side().left_at = left_at;
+    ends.client.side().flags |= dibs::flag_left;
+  };
+  SUBCASE("more than was sent") { say(1000); }
+  SUBCASE("less than the ring can hold") {
+    for (int i = 0; i < 20; ++i) {
+      REQUIRE(ends.server.write(std::string(4000, 'x')));
+      static_cast<void>(ends.client.read_text());
+      static_cast<void>(ends.client.read_text());
+    }
+    say(10);
+  }
+  CHECK(ends.server.read_text() ==
+        "(" + smcd::make_error_code(smcd::errc::protocol_violation).message() + ")");
+  CHECK(!ends.server.write("more"));
+}
+
+TEST_CASE("return: at any step of the handshake, no CLC byte is left for a stranger") {
+  for (int steps = 0; steps < 40; ++steps) {
+    for (const bool is_client : {true, false}) {
+      CAPTURE(steps);
+      CAPTURE(is_client);
+      two_ends ends;
+      conversation talk(ends);
+      support::random random(static_cast<std::uint64_t>(steps));
+      for (int i = 0; i < steps; ++i) {
+        const bool is_up = i % 2 == 0;
+        if (i % 3 == 0) talk.write(is_up, 1 + random.below(20));
+        if (i % 3 != 0) talk.read(!is_up, 1 + random.below(20));
+      }
+      if (talk.leave(is_client)) talk.finish();
+      // It may be refused while a message stands among bytes that were not read.
+      talk.read(true, 100'000);
+      talk.read(false, 100'000);
+      if (talk.leave(is_client)) talk.finish();
+    }
+  }
+}
+
+TEST_CASE("return: random conversations lose nothing when one end leaves") {
+  int done = 0;
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    CAPTURE(seed);
+    support::random random(seed);
+    ends_options how;
+    how.rules.capacity = random.one_in(3) ? 3000 : 1'000'000;
+    two_ends ends({.buffer_size = 16 * 1024}, how);
+    REQUIRE(ends.establish());
+    conversation talk(ends);
+    const auto turns = [&](std::size_t n) {
+      for (std::size_t i = 0; i < n; ++i) {
+        const bool is_up = random.one_in(2);
+        random.one_in(2) ? talk.write(is_up, 1 + random.up_to(8000))
+                         : static_cast<void>(talk.read(is_up, 1 + random.up_to(8000)));
+      }
+    };
+    turns(random.below(60));
+    const bool is_client = random.one_in(2);
+    if (!talk.leave(is_client)) continue;
+    ++done;
+    turns(random.below(60));
+    talk.finish();
+  }
+  CHECK(done > 100);
+}
