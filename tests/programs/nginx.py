@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nginx with two workers and sendfile: nginx.py DIBSOCK CASE
+
+Its workers run as the user that the configuration names. Those of another user
+than the fabric's cannot enter it, and serve over TCP.
+"""
+import signal
+
+import web
+from stage import (HOST, IS_LONG, Lo, START, free_port, group_members, main, need, need_root,
+                   require, wait_until)
+
+CONFIGURATION = """
+user {user};
+worker_processes 2;
+daemon off;
+pid {scratch}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  sendfile on;
+  keepalive_requests 1000000;
+  client_body_temp_path {scratch}/body;
+  proxy_temp_path {scratch}/proxy;
+  fastcgi_temp_path {scratch}/fastcgi;
+  scgi_temp_path {scratch}/scgi;
+  uwsgi_temp_path {scratch}/uwsgi;
+  server {{
+    listen {host}:{port};
+    root {scratch}/www;
+  }}
+}}
+"""
+
+
+def serve(stage, user="root", under=True):
+    """Gives the server, its port, and the digests of what it serves."""
+    need("nginx", "wrk", "ab")
+    port, digests = free_port(), web.make_files(stage)
+    configuration = stage.scratch / "nginx.conf"
+    configuration.write_text(
+        CONFIGURATION.format(user=user, scratch=stage.scratch, host=HOST, port=port))
+    server = stage.serve(port, "nginx", "-e", "stderr", "-c", configuration, under=under)
+    return server, port, digests
+
+
+def on_memory(stage):
+    server, port, digests = serve(stage)
+    lo = Lo()
+    client = web.fetch(stage, port, digests, rounds=100 if IS_LONG else 10)
+    stage.require_smcd(port, client, 4)
+    lo.require_below(0.05, web.fetched_bytes(client.wait()), START)
+    for name, connections in ("612", 16), ("65537", 4):
+        client = web.wrk(stage, port, name, connections, 5 if IS_LONG else 1)
+        stage.require_smcd(port, client, connections)
+        web.require_wrk(client.wait())
+    for keep_alive in True, False:
+        web.require_ab(web.ab(stage, port, "65537", 2000, keep_alive=keep_alive).wait(), 2000)
+    server.stop(signal.SIGQUIT)
+
+
+def reload(stage):
+    """New workers take over while clients are served; the old ones end."""
+    server, port, digests = serve(stage)
+    load = web.wrk(stage, port, "612", 8, 30)
+    stage.require_smcd(port, load, 8)
+    for _ in range(5):
+        old = set(group_members(server.process.pid)) - {server.process.pid}
+        client = web.fetch(stage, port, digests, rounds=4)
+        server.process.send_signal(signal.SIGHUP)
+        client.wait()
+        wait_until("the old workers have ended",
+                   lambda: not old & set(group_members(server.process.pid)))
+    stage.require_smcd(port, load, 8)
+    load.process.send_signal(signal.SIGINT)
+    # A request may cross with the close of its connection.
+    print(load.wait())
+    server.stop(signal.SIGQUIT)
+
+
+def other_user(stage):
+    need_root()
+    stage.root.chmod(0o711)
+    stage.scratch.chmod(0o711)
+    server, port, digests = serve(stage, user="www-data")
+    client = web.fetch(stage, port, digests)
+    stage.require_tcp(port, client)
+    client.wait()
+    client = web.wrk(stage, port, "612", 16, 1)
+    stage.require_tcp(port, client)
+    web.require_wrk(client.wait())
+    server.stop(signal.SIGQUIT)
+
+
+main({"memory": on_memory, "reload": reload, "other_user": other_user})

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of HTTP servers share: files to serve, and clients."""
+import hashlib
+import pathlib
+import random
+import re
+import sys
+
+from stage import HOST, SECONDS, require
+
+SIZES = 1, 612, 65_537, 8 << 20
+FETCH = pathlib.Path(__file__).resolve().parent / "fetch.py"
+
+
+def make_files(stage):
+    """Files of several sizes under scratch/www; gives name -> digest."""
+    made, digests = random.Random(1), {}
+    www = stage.scratch / "www"
+    www.mkdir()
+    for size in SIZES:
+        content = made.randbytes(size)
+        (www / f"{size}").write_bytes(content)
+        digests[f"{size}"] = hashlib.sha256(content).hexdigest()
+    return digests
+
+
+def fetch(stage, port, digests, threads=4, rounds=8, under=True):
+    """Starts a client that checks what it gets."""
+    return stage.start(sys.executable, FETCH, port, threads, rounds,
+                       *(f"{name}={digest}" for name, digest in digests.items()), under=under)
+
+
+def fetched_bytes(output):
+    return int(re.search(r"bytes (\d+)", output)[1])
+
+
+def wrk(stage, port, name, connections=16, seconds=SECONDS, under=True):
+    return stage.start("wrk", "-t", 2, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s",
+                       f"http://{HOST}:{port}/{name}", under=under)
+
+
+def require_wrk(output):
+    """No request failed. Gives how many there were."""
+    for word in "Socket errors", "Non-2xx":
+        require(word not in output, f"wrk: {output}")
+    count = int(re.search(r"(\d+) requests in", output)[1])
+    require(count > 0, f"wrk has done nothing: {output}")
+    print(f"wrk: {count} requests")
+    return count
+
+
+def ab(stage, port, name, requests, connections=8, keep_alive=True, under=True):
+    return stage.start("ab", "-q", *(["-k"] if keep_alive else []), "-n", requests,
+                       "-c", connections, f"http://{HOST}:{port}/{name}", under=under)
+
+
+def require_ab(output, requests):
+    done = int(re.search(r"Complete requests: +(\d+)", output)[1])
+    failed = int(re.search(r"Failed requests: +(\d+)", output)[1])
+    require((done, failed) == (requests, 0) and "Non-2xx" not in output, f"ab: {output}")
+    print(f"ab: {re.search(r'Requests per second: +([0-9.]+)', output)[1]} requests/s")
