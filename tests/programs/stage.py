@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import pathlib
+import pwd
 import shutil
 import signal
 import socket
@@ -109,12 +110,12 @@ def group_members(group):
 class Program:
     """A started program, leader of a process group; what it prints goes to a file."""
 
-    def __init__(self, name, command, log, environment, directory):
+    def __init__(self, name, command, log, environment, directory, identity):
         self.name, self.log = name, log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env=environment, cwd=directory, start_new_session=True,
+                env=environment, cwd=directory, start_new_session=True, **identity,
                 preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
     def output(self):
@@ -154,6 +155,7 @@ class Stage:
     def __init__(self, dibsock):
         self.dibsock = dibsock
         self.programs = []
+        self.identity = {}
         for old in glob.glob(f"/dev/shm/{PREFIX}*-programs"):
             pid = os.path.basename(old)[len(PREFIX):].split("-")[0]
             if not os.path.exists(f"/proc/{pid}"):
@@ -181,6 +183,16 @@ class Stage:
                 print(f"--- {program.name}:\n{program.output()[-4000:]}", file=sys.stderr)
         shutil.rmtree(self.root, ignore_errors=True)
 
+    def become(self, user):
+        """Programs run as this user from here on, and the fabric is this user's. Needs root."""
+        try:
+            known = pwd.getpwnam(user)
+        except KeyError:
+            skip(f"there is no user {user}")
+        self.identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
+        for directory in self.root, self.scratch, self.fabric:
+            os.chown(directory, known.pw_uid, known.pw_gid)
+
     def start(self, *command, under=True):
         """Starts a program, under `dibsock run` or as it is."""
         command = [str(word) for word in command]
@@ -188,7 +200,7 @@ class Stage:
         if under:
             command = [self.dibsock, "run", "--", *command]
         program = Program(name, command, self.scratch / f"{name}.log", self.environment,
-                          self.scratch)
+                          self.scratch, self.identity)
         self.programs.append(program)
         return program
 
