@@ -33,13 +33,15 @@ const smcd::config& process::settings() noexcept {
 }
 
 smcd::stack* process::stack() noexcept {
-  std::uint32_t state = state_.load(std::memory_order_acquire);
-  if (state == 0 && state_.compare_exchange_strong(state, 1, std::memory_order_acq_rel)) {
+  if (!is_decided_.load(std::memory_order_acquire)) [[unlikely]] {
+    // A connection of another thread must not stay on TCP because it came in
+    // the middle of this.
     const int saved = errno;
-    open_stack();
+    const dibs::signal_shield quiet;
+    const dibs::lock_guard guard(opening_);
+    if (!guard.is_nested() && !is_decided_.load(std::memory_order_relaxed)) open_stack();
     errno = saved;
   }
-  // While another thread opens it, connections of this one stay on TCP.
   return stack_.load(std::memory_order_acquire);
 }
 
@@ -55,17 +57,17 @@ void process::open_stack() noexcept {
   void* memory = wanted.is_enabled ? ::mmap(nullptr, sizeof(smcd::stack), PROT_READ | PROT_WRITE,
                                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
                                    : MAP_FAILED;
-  if (memory == MAP_FAILED) return state_.store(3, std::memory_order_release);
+  if (memory == MAP_FAILED) return is_decided_.store(true, std::memory_order_release);
   auto* made = new (memory) smcd::stack(wanted);
   if (const dibs::error_code failure = made->open()) {
     char buffer[128];
     log("no fabric, everything stays on TCP: %s", failure.message(buffer, sizeof buffer));
     made->~stack();
     ::munmap(memory, sizeof(smcd::stack));
-    return state_.store(3, std::memory_order_release);
+    return is_decided_.store(true, std::memory_order_release);
   }
   stack_.store(made, std::memory_order_release);
-  state_.store(2, std::memory_order_release);
+  is_decided_.store(true, std::memory_order_release);
 }
 
 bool process::is_self() noexcept {
@@ -304,6 +306,7 @@ void process::after_fork_in_child() noexcept {
   dibs::reset_thread_number();
   pid_.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
   reset_waiting();
+  new (&opening_) dibs::shared_lock;  // its holder may be a thread that is not here
   if (stack_.load(std::memory_order_acquire) == nullptr) return;
   // The parent's stack stays where it is, for inherited connections. New ones,
   // and those that did not switch yet, belong to a stack of our own.
@@ -313,7 +316,7 @@ void process::after_fork_in_child() noexcept {
     at.is_orphan.store(!at.link.is_established(), std::memory_order_relaxed);
   });
   stack_.store(nullptr, std::memory_order_release);
-  state_.store(0, std::memory_order_release);
+  is_decided_.store(false, std::memory_order_release);
   has_forked_.store(false, std::memory_order_relaxed);
   has_left_.store(false, std::memory_order_relaxed);
 }

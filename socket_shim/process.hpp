@@ -3,6 +3,7 @@
 // This process as the shim knows it: its descriptors, its stack on the fabric,
 // and what fork makes of both.
 
+#include <devices/lock.hpp>
 #include <smcd/stack.hpp>
 #include <socket_shim/fd_table.hpp>
 
@@ -111,7 +112,8 @@ class process {
   pool<endpoint> endpoints_;
   std::atomic<endpoint*> live_{nullptr};
   std::atomic<smcd::stack*> stack_{nullptr};
-  std::atomic<std::uint32_t> state_{0};  // 0 new, 1 opening, 2 open, 3 never
+  std::atomic<bool> is_decided_{false};  // whether there is a stack
+  dibs::shared_lock opening_;
   std::atomic<std::uint32_t> pid_{0};
   std::atomic<int> new_tcp_{-1};
   std::atomic<bool> has_forked_{false};

@@ -196,6 +196,7 @@ static socklen_t server_size;
 static int handed[CLIENTS * 2];
 static atomic_int handed_count;
 static atomic_int taken_count;
+static pthread_barrier_t all_connect;
 
 static void* accept_for_others(void* argument) {
   const int listener = *(int*)argument;
@@ -222,10 +223,13 @@ static void* echo(void* argument) {
 
 static void* ask(void* argument) {
   const uint32_t seed = (uint32_t)(uintptr_t)argument;
+  pthread_barrier_wait(&all_connect);
   const int fd = connect_to(&server_at, server_size);
   char bytes[20000];
   uint64_t at = 0;
+  uint64_t on_tcp = 0;
   for (uint32_t round = 0; round < ROUNDS; ++round) {
+    if (round == ROUNDS / 2) on_tcp = tcp_bytes_received(fd);
     const size_t size = 1 + (seed * 7919 + round * 104729) % (round % 16 == 0 ? sizeof bytes : 900);
     fill(bytes, size, seed, at);
     send_all(fd, bytes, size);
@@ -234,18 +238,22 @@ static void* ask(void* argument) {
     verify(bytes, size, seed, at);
     at += size;
   }
+  const char* const wanted = getenv("TALK_LANE");
+  CHECK(wanted == NULL || (tcp_bytes_received(fd) == on_tcp) == (strcmp(wanted, "memory") == 0));
   CHECK(close(fd) == 0);
   return NULL;
 }
 
 /* Accepted in one thread, used in others; clients in threads, or in a process
- * of their own. */
+ * of their own, whose first connections these are. */
 static void threads(void) {
-  for (int is_apart = 0; is_apart < 2; ++is_apart) {
-    doing("threads, %d", is_apart);
+  for (int turn = 0; turn < 8; ++turn) {
+    const int is_apart = turn > 0;
+    doing("threads, %d", turn);
     int listener = listen_at(V4, &server_at, &server_size);
     atomic_store(&handed_count, 0);
     atomic_store(&taken_count, 0);
+    CHECK(pthread_barrier_init(&all_connect, NULL, CLIENTS) == 0);
     fflush(NULL);
     const pid_t apart = is_apart ? fork() : -1;
     pthread_t all[2 * CLIENTS + 1];
