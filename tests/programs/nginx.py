@@ -7,46 +7,10 @@ than the fabric's cannot enter it, and serve over TCP.
 import signal
 
 import web
-from stage import (HOST, IS_LONG, Lo, START, free_port, group_members, main, need, need_root,
-                   require, wait_until)
-
-CONFIGURATION = """
-user {user};
-worker_processes 2;
-daemon off;
-pid {scratch}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 256; }}
-http {{
-  access_log off;
-  sendfile on;
-  keepalive_requests 1000000;
-  client_body_temp_path {scratch}/body;
-  proxy_temp_path {scratch}/proxy;
-  fastcgi_temp_path {scratch}/fastcgi;
-  scgi_temp_path {scratch}/scgi;
-  uwsgi_temp_path {scratch}/uwsgi;
-  server {{
-    listen {host}:{port};
-    root {scratch}/www;
-  }}
-}}
-"""
-
-
-def serve(stage, user="root", under=True):
-    """Gives the server, its port, and the digests of what it serves."""
-    need("nginx", "wrk", "ab")
-    port, digests = free_port(), web.make_files(stage)
-    configuration = stage.scratch / "nginx.conf"
-    configuration.write_text(
-        CONFIGURATION.format(user=user, scratch=stage.scratch, host=HOST, port=port))
-    server = stage.serve(port, "nginx", "-e", "stderr", "-c", configuration, under=under)
-    return server, port, digests
-
+from stage import IS_LONG, START, Lo, group_members, main, need_root, wait_until
 
 def on_memory(stage):
-    server, port, digests = serve(stage)
+    server, port, digests = web.serve_nginx(stage)
     lo = Lo()
     client = web.fetch(stage, port, digests, rounds=100 if IS_LONG else 10)
     stage.require_smcd(port, client, 4)
@@ -62,7 +26,7 @@ def on_memory(stage):
 
 def reload(stage):
     """New workers take over while clients are served; the old ones end."""
-    server, port, digests = serve(stage)
+    server, port, digests = web.serve_nginx(stage)
     load = web.wrk(stage, port, "612", 8, 30)
     stage.require_smcd(port, load, 8)
     for _ in range(5):
@@ -83,7 +47,7 @@ def other_user(stage):
     need_root()
     stage.root.chmod(0o711)
     stage.scratch.chmod(0o711)
-    server, port, digests = serve(stage, user="www-data")
+    server, port, digests = web.serve_nginx(stage, user="www-data")
     client = web.fetch(stage, port, digests)
     stage.require_tcp(port, client)
     client.wait()

@@ -1,15 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of HTTP servers share: files to serve, and clients."""
+"""What the tests of HTTP servers share: nginx, files to serve, and clients."""
 import hashlib
 import pathlib
 import random
 import re
 import sys
 
-from stage import HOST, SECONDS, require
+from stage import HOST, SECONDS, free_port, need, require
 
 SIZES = 1, 612, 65_537, 8 << 20
 FETCH = pathlib.Path(__file__).resolve().parent / "fetch.py"
+
+NGINX = """
+user {user};
+worker_processes 2;
+daemon off;
+pid {scratch}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  sendfile on;
+  keepalive_requests 1000000;
+  client_body_temp_path {scratch}/body;
+  proxy_temp_path {scratch}/proxy;
+  fastcgi_temp_path {scratch}/fastcgi;
+  scgi_temp_path {scratch}/scgi;
+  uwsgi_temp_path {scratch}/uwsgi;
+  server {{
+    listen {host}:{port};
+    root {scratch}/www;
+  }}
+}}
+"""
 
 
 def make_files(stage):
@@ -22,6 +45,17 @@ def make_files(stage):
         (www / f"{size}").write_bytes(content)
         digests[f"{size}"] = hashlib.sha256(content).hexdigest()
     return digests
+
+
+def serve_nginx(stage, user="root"):
+    """Gives the server, its port, and the digests of what it serves."""
+    need("nginx", "wrk", "ab")
+    port, digests = free_port(), make_files(stage)
+    configuration = stage.scratch / "nginx.conf"
+    configuration.write_text(
+        NGINX.format(user=user, scratch=stage.scratch, host=HOST, port=port))
+    server = stage.serve(port, "nginx", "-e", "stderr", "-c", configuration)
+    return server, port, digests
 
 
 def fetch(stage, port, digests, threads=4, rounds=8, under=True):
