@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <devices/event_queue.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,6 +53,7 @@ result<event_queues> event_queues::create(const fabric& in, const gid& owner,
 }
 
 result<std::uint16_t> event_queues::claim() noexcept {
+  if (chaos::one_in(8)) return make_error_code(errc::fabric_full);
   auto& claimed = memory_.at<events_header>(0)->claimed;
   for (std::uint32_t index = 0; index < queues_per_device; ++index) {
     const std::uint64_t mask = std::uint64_t{1} << index % 64;
@@ -117,6 +120,7 @@ bool event_queue::has_bell() const noexcept {
 }
 
 bool event_queue::ensure_bell() noexcept {
+  if (chaos::one_in(64)) return false;
   if (has_bell()) return true;
   static_cast<void>(bell_.release());  // the number is somebody else's now
   struct stat status {};
@@ -130,6 +134,7 @@ bool event_queue::ensure_bell() noexcept {
 void event_queue::arm() noexcept {
   // [wake] first access of the waiter.
   block_->armed.store(1, std::memory_order_seq_cst);
+  chaos::stall();
 }
 
 void event_queue::disarm() noexcept { block_->armed.store(0, std::memory_order_relaxed); }
@@ -149,6 +154,7 @@ void event_queue::set_bit(std::uint16_t bit) noexcept { mark_bit(*block_, bit); 
 // ---- waiters ---------------------------------------------------------------
 
 bool enter_waiter(record_side& side, std::uint64_t word) noexcept {
+  if (chaos::one_in(16)) return false;
   for (const auto& place : side.waiters) {
     if (place.load(std::memory_order_relaxed) == word) return true;
   }
@@ -183,9 +189,12 @@ void signaller::signal_word(std::uint64_t word) noexcept {
   if (queues == nullptr) return;
   auto& block = *reinterpret_cast<queue_block*>(queues + page_size + who.queue * queue_stride);
   mark_bit(block, who.bit);
+  if (chaos::one_in(16)) mark_bit(block, static_cast<std::uint16_t>(chaos::below(8)));
+  chaos::stall();
   // [wake] third access: armed after cursor and bit.
-  if (block.armed.load(std::memory_order_seq_cst) != 0 &&
-      block.armed.exchange(0, std::memory_order_seq_cst) != 0) {
+  if ((block.armed.load(std::memory_order_seq_cst) != 0 &&
+       block.armed.exchange(0, std::memory_order_seq_cst) != 0) ||
+      chaos::one_in(8)) {
     ring(who);
   }
 }

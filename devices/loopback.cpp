@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <devices/loopback.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <sys/mman.h>
 
 #include <cstring>
@@ -67,9 +69,10 @@ void loopback::drop_dead_peers() noexcept {
 
 result<dmb> loopback::register_dmb(const gid& writer, std::uint32_t size) noexcept {
   const shielded_guard guard(lock_);
-  if (registered_ >= max_dmbs()) return make_error_code(errc::no_dmb_left);
+  if (registered_ >= max_dmbs() || chaos::one_in(32)) return make_error_code(errc::no_dmb_left);
+  if (chaos::one_in(8)) return make_error_code(errc::fabric_full);
   peer* with = find_or_add(writer);
-  if (with == nullptr) return system_error(ENOMEM);
+  if (with == nullptr || chaos::one_in(64)) return system_error(ENOMEM);
   if (!with->inbound.is_open()) {
     if (const error_code failure = segment::create(with->inbound, fabric_, id_, writer)) {
       return failure;
@@ -91,7 +94,7 @@ void loopback::unregister_dmb(const gid& writer, dmb_token token) noexcept {
 result<dmb> loopback::attach_dmb(const gid& owner, dmb_token token) noexcept {
   const shielded_guard guard(lock_);
   peer* with = find_or_add(owner);
-  if (with == nullptr) return system_error(ENOMEM);
+  if (with == nullptr || chaos::one_in(32)) return system_error(ENOMEM);
   // To ourselves: the one mapping that we have, as the owner.
   segment& from = owner == id_ ? with->inbound : with->outbound;
   if (!from.is_open()) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <devices/rendezvous.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -234,6 +236,7 @@ bool accepts(const inet_address& bound, const inet_address& wanted) noexcept {
 
 listener_entry* rendezvous::publish_listener(std::uint64_t netns, const inet_address& address,
                                              const gid& device) noexcept {
+  if (chaos::one_in(32)) return nullptr;
   const std::uint32_t start = listener_bucket(netns, address.port);
   for (std::uint32_t i = 0; i < probes; ++i) {
     const std::uint32_t index = (start + i) % listener_count;
@@ -283,6 +286,7 @@ const listener_entry* rendezvous::used_listener(std::uint32_t index) const noexc
 
 record_ref rendezvous::publish(const connection_key& key, const gid& device,
                                std::uint64_t socket_cookie, std::uint32_t home_slot) noexcept {
+  if (chaos::one_in(32)) return {};
   const std::uint32_t start = bucket_of(key);
   // One TCP connection has this key now, so an older record of the same key
   // that nobody joined is stale.
@@ -334,9 +338,11 @@ bool rendezvous::join(record_ref found, const gid& device, std::uint64_t socket_
   if (!found.at->state.compare_exchange_strong(state, found.generation << 8 | record_joining)) {
     return false;
   }
+  chaos::stall();
   found.at->server.device = device;
   found.at->server.socket_cookie = socket_cookie;
   found.at->server.home_slot = home_slot;
+  chaos::stall();
   // [record] By exchange: the client may leave while we join.
   state = found.generation << 8 | record_joining;
   if (found.at->state.compare_exchange_strong(state, found.generation << 8 | record_joined)) {

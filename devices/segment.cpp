@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <devices/segment.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +17,11 @@ constexpr std::uint64_t magic = 0x3130424D44424944;  // "DIBDMB01": name and lay
 constexpr std::uint32_t index_bits = 11;
 constexpr std::size_t directory_size = 64 * 1024;
 constexpr std::size_t cdc_size = 32;  // the peer's control record at the start of a DMB
+
+bool is_size(std::uint32_t size) noexcept {
+  const std::uint32_t least = chaos::is_on() ? chaos::min_dmb_size : min_dmb_size;
+  return std::has_single_bit(size) && size >= least && size <= max_dmb_size;
+}
 
 constexpr std::uint32_t index_of(dmb_token token) noexcept {
   return static_cast<std::uint32_t>(token.value & ((1U << index_bits) - 1));
@@ -116,8 +123,7 @@ result<std::byte*> segment::map_chunk(std::uint32_t chunk) noexcept {
 }
 
 result<dmb> segment::view(dmb_token token, std::uint64_t offset, std::uint32_t size) noexcept {
-  if (!std::has_single_bit(size) || size < min_dmb_size || size > max_dmb_size ||
-      offset < directory_size || (offset - directory_size) % size != 0 ||
+  if (!is_size(size) || offset < directory_size || (offset - directory_size) % size != 0 ||
       (offset - directory_size) / chunk_size >= max_chunks) {
     return make_error_code(errc::bad_size);
   }
@@ -161,9 +167,7 @@ result<std::uint32_t> segment::add_entry(std::uint32_t size) noexcept {
 }
 
 result<dmb> segment::register_dmb(std::uint32_t size) noexcept {
-  if (!std::has_single_bit(size) || size < min_dmb_size || size > max_dmb_size) {
-    return make_error_code(errc::bad_size);
-  }
+  if (!is_size(size)) return make_error_code(errc::bad_size);
   const std::uint32_t count = directory_.at<header>(0)->entries.load(std::memory_order_relaxed);
   std::uint32_t index = 0;
   for (; index < count; ++index) {

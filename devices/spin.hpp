@@ -5,6 +5,7 @@
 // answers at once, and costs its whole length when it does not. Each waiter
 // learns from what lately paid off.
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 
 #include <sched.h>
@@ -23,7 +24,7 @@ class spin_budget {
   // runnable, and the scheduler finds them a CPU each.
   template <class Found, class Here>
   [[nodiscard]] bool spin(std::uint64_t longest, Found found, Here is_peer_here) noexcept {
-    if (found()) return true;
+    if (found() || chaos::one_in(16)) return true;
     const std::uint64_t budget = next(longest);
     if (budget == 0) return false;
     const std::uint64_t start = ticks();
@@ -55,6 +56,7 @@ class spin_budget {
   // The same in pieces, for who has other work between two looks: how long to
   // try, 0 for not at all; then whether that paid off.
   [[nodiscard]] std::uint64_t next(std::uint64_t longest) noexcept {
+    if (chaos::one_in(2)) return 0;
     if (level_ == 0 && !is_new_) {
       // Lately in vain: a short try once in a while.
       if (skip_ > 0) {

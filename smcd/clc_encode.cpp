@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <smcd/clc.hpp>
+
+#include <devices/chaos.hpp>
 #include <smcd/clc_layout.hpp>
 
 #include <algorithm>
@@ -110,7 +112,8 @@ std::size_t encode(const accept_confirm& message, std::span<std::byte> out) noex
   const bool is_v2 = message.version == 2;
   if ((!is_v2 && message.version != 1) || message.chosen != technology::smcd ||
       (message.type != message_type::accept && message.type != message_type::confirm) ||
-      message.size_code > max_size_code || message.release > max_nibble) {
+      (message.size_code > max_size_code && !dibs::chaos::is_on()) ||
+      message.release > max_nibble) {
     return 0;
   }
   const bool has_contact = is_v2 && message.first_contact;

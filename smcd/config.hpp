@@ -3,6 +3,7 @@
 // What a user can set, parsed once from the environment. Wrong values never
 // stop a program: the default is used, and `complaint` says what was wrong.
 
+#include <devices/chaos.hpp>
 #include <smcd/eid.hpp>
 
 #include <array>
@@ -45,7 +46,7 @@ using environment = const char* (*)(const char* name);
   return code;
 }
 [[nodiscard]] constexpr std::uint32_t size_of_code(std::uint8_t code) noexcept {
-  return std::uint32_t{16384} << code;
+  return code <= 8 ? std::uint32_t{16384} << code : dibs::chaos::min_dmb_size << (15 - code);
 }
 
 }  // namespace smcd

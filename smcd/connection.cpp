@@ -2,6 +2,7 @@
 // The life of a connection: its begin, waiting, its end.
 #include <smcd/connection.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
 
@@ -63,6 +64,7 @@ void connection::grow_up(tcp_lane& tcp) noexcept {
                     std::memory_order_release);
   // Threads that came in before bring the rest, and none begins the handshake
   // until they are out: first access of the grower in [young].
+  dibs::chaos::stall();
   end_.store(made, std::memory_order_seq_cst);
 }
 
@@ -81,6 +83,7 @@ bool connection::is_due() const noexcept {
   const std::uint64_t bytes = at != nullptr ? at->sending.offset() + at->receiving.offset()
                                             : young_.sent.load(std::memory_order_relaxed) +
                                                   young_.received.load(std::memory_order_relaxed);
+  if (dibs::chaos::one_in(16)) return true;
   return calls >= settings.switch_calls || bytes >= settings.switch_bytes;
 }
 
@@ -100,6 +103,7 @@ bool connection::enter_early(tcp_lane& tcp) noexcept {
 bool connection::enter_young() noexcept {
   if (is_due()) return false;
   early_.fetch_add(1, std::memory_order_seq_cst);
+  dibs::chaos::stall();
   if (end_.load(std::memory_order_seq_cst) == nullptr) return true;
   early_.fetch_sub(1, std::memory_order_release);
   return false;
@@ -110,6 +114,7 @@ void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
     young_.received.fetch_add(received);
     young_.sent.fetch_add(sent);
     young_.calls.fetch_add(1);
+    dibs::chaos::stall();
     // Either the one who let it grow sees these, or we see the end.
     if (end_state* grown = end_.load()) hand_over(*grown);
   }
@@ -185,6 +190,7 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
   const bool is_client = end()->role == handshake_role::client;
   if (meets_marks()) {
     mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
+    dibs::chaos::stall();
     if (at != end_stage::established) {
       take_last_clc(tcp);
       // The client may be further than we are.

@@ -2,6 +2,7 @@
 // Meeting the peer, and the handshake with it.
 #include <smcd/connection.hpp>
 
+#include <devices/chaos.hpp>
 #include <smcd/error.hpp>
 
 #include <array>
@@ -119,6 +120,7 @@ void connection::look_for_client(tcp_lane& tcp) noexcept {
   const std::uint32_t calls = end()->calls.load(std::memory_order_relaxed);
   if (calls < end()->look_at) return;
   end()->look_at = calls + calls / 8 + 1;
+  if (dibs::chaos::one_in(4)) return;
   const dibs::record_ref found =
       stack_->meeting().find({end()->netns, end()->remote, end()->local});
   if (found.at == nullptr) {
@@ -150,7 +152,10 @@ bool connection::saw_everything(tcp_lane& tcp) noexcept {
   const dibs::lock_guard receiving(end()->receiving.lock);
   std::uint64_t written = 0;
   std::uint64_t read = 0;
-  if (sending.is_nested() || receiving.is_nested() || !tcp.counters(written, read)) return false;
+  if (sending.is_nested() || receiving.is_nested() || !tcp.counters(written, read) ||
+      dibs::chaos::one_in(64)) {
+    return false;
+  }
   const std::uint64_t read_by_us = end()->receiving.tcp_bytes + end()->receiving.clc_bytes;
   // A CLC message that is under way must still be found where it stands.
   if (read > read_by_us) end()->receiving.tcp_bytes += read - read_by_us;
@@ -221,7 +226,10 @@ bool connection::send_clc(tcp_lane& tcp) noexcept {
     end()->is_clc_marked = true;
   }
   while (!end()->talk.get_output().empty()) {
-    const result<std::size_t> sent = tcp.send(end()->talk.get_output());
+    const auto left = static_cast<std::uint32_t>(end()->talk.get_output().size());
+    const result<std::size_t> sent =
+        tcp.send(end()->talk.get_output().first(dibs::chaos::at_most(left)));
+    dibs::chaos::stall();
     if (!sent && dibs::is_would_block(sent.error())) return false;
     if (!sent) {
       end()->talk.give_up(decline_code::internal_error);
@@ -295,6 +303,7 @@ void connection::offer_dmb() noexcept {
   }
   // A process that talks to itself may send much before it reads, in one thread.
   if (peer == end()->self) end()->dmb_code = size_code_for(dibs::max_dmb_size);
+  if (dibs::chaos::one_in(2)) end()->dmb_code = static_cast<std::uint8_t>(dibs::chaos::below(16));
   result<dibs::dmb> made = device.register_dmb(peer, size_of_code(end()->dmb_code));
   while (!made && made.error() == dibs::errc::fabric_full && end()->dmb_code > 0) {
     --end()->dmb_code;
@@ -343,7 +352,9 @@ void connection::establish(bool is_shared) noexcept {
   if (control != nullptr) control->type = cdc::record_type;
   end()->sending.is_pinned = end()->sending.is_pinned || control == nullptr;
   end()->local_reason = decline_code::none;
+  dibs::chaos::stall();
   end()->stage.store(end_stage::established, std::memory_order_release);
+  dibs::chaos::stall();
   // A reader of ours that met the peer's mark too early must look again.
   stack_->signals().signal(mine());
   if (!end()->sending.is_pinned && !end()->sending.is_shut)

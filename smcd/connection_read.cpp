@@ -2,6 +2,7 @@
 // Bytes: reading over the two lanes.
 #include <smcd/connection.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
 
@@ -52,6 +53,7 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
       const std::uint64_t word = from.word.load(std::memory_order_relaxed);
       found = follow_marks();
       if (found == turn::go_on) continue;
+      dibs::chaos::stall();
       if (found == turn::broken) return make_error_code(errc::protocol_violation);
       if (found == turn::nothing) {
         if (lane_word::unpack(word).on == lane::tcp) {
@@ -200,12 +202,15 @@ result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_
   if (!used) return make_error_code(errc::bad_cursor);
   // Bytes behind the next mark are in the ring already, but not yet due.
   const std::uint64_t due = std::min<std::uint64_t>(*used, bytes_before_mark());
-  const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(due, total_size(to)));
+  const auto whole = static_cast<std::uint32_t>(std::min<std::uint64_t>(due, total_size(to)));
+  const std::uint32_t size = dibs::chaos::at_most(whole);
+  // Edge-triggered programs stop at a short read: the rest is news to them.
+  if (size < whole && !is_peek) wake_waiters();
   buffer_walk walk(to);
   std::uint32_t done = 0;
   place at = lane_word::unpack(word).at;
   while (done < size) {
-    const std::uint32_t n = std::min(size - done, piece);
+    const std::uint32_t n = dibs::chaos::at_most(std::min(size - done, piece));
     copy_ring<copy_way::out_of_ring>(inbound_.data(), at.count, walk, n);
     at = smcd::advance(at, n, inbound_.size);
     if (is_peek) {
@@ -233,6 +238,8 @@ void connection::tell_consumer(bool is_ring_empty) noexcept {
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
   const auto peer = cdc::unpack(control->consumer.load(std::memory_order_relaxed));
   const bool is_peer_blocked = (peer.producer_flags & cdc::write_blocked) != 0;
+  // As late as the peer must bear: what it waits for, or half of the ring.
+  if (!is_peer_blocked && untold < inbound_.size / 2 && dibs::chaos::one_in(2)) return;
   if (untold < inbound_.size / 4 &&
       !(is_peer_blocked && (is_ring_empty || untold >= inbound_.size / 8))) {
     return;
@@ -330,6 +337,7 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
 
 bool connection::input_hint() const noexcept {
   if (is_young()) return false;
+  if (dibs::chaos::one_in(64)) return true;
   const direction& from = end()->receiving;
   // seq_cst: after arming these are the second accesses of [wake].
   if (meets_marks() && theirs().marks_published.load(std::memory_order_seq_cst) !=

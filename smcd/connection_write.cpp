@@ -2,6 +2,7 @@
 // Bytes: writing over the two lanes.
 #include <smcd/connection.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
 
@@ -67,7 +68,8 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       const std::uint32_t enough = room_for(from);
       const bool is_given_up = (is_look_due || *room < enough) &&
                                may_give_up(tcp, now, is_look_due, enough) && may_leave(tcp);
-      if (!is_given_up) {
+      const bool is_whim = dibs::chaos::one_in(32) && may_leave(tcp);
+      if (!is_given_up && !is_whim) {
         if (*room < enough) {
           to.wanted.store(enough, std::memory_order_relaxed);
           return dibs::would_block();
@@ -127,20 +129,23 @@ std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64
       inbound_.control.load(std::memory_order_relaxed)->cpu.load(std::memory_order_relaxed);
   const bool is_reader_elsewhere = reader != 0 && reader != cpu;
   unblock();
-  const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, total_size(from)));
+  const auto most = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, total_size(from)));
+  const std::uint32_t size = most > outbound_.size / 4 ? dibs::chaos::at_most(most) : most;
   buffer_walk walk(from);
   std::uint32_t done = 0;
   place at = lane_word::unpack(word).at;
   while (done < size) {
-    const std::uint32_t n = std::min(size - done, piece);
+    const std::uint32_t n = dibs::chaos::at_most(std::min(size - done, piece));
     copy_ring<copy_way::into_ring>(outbound_.data(), at.count, walk, n, is_reader_elsewhere);
     at = smcd::advance(at, n, outbound_.size);
     const std::uint64_t next = lane_word{lane::dmb, at}.pack();
     if (!to.word.compare_exchange_strong(word, next, std::memory_order_relaxed)) break;
     word = next;
     done += n;
+    dibs::chaos::stall();
     // [cdc-prod] data before the cursor; first access of the sender in [wake].
     control->producer.store(cdc::pack({cursor_of(at), 0, 0}), std::memory_order_seq_cst);
+    dibs::chaos::stall();
     stack_->signals().signal(theirs());
   }
   return done;
@@ -193,6 +198,7 @@ std::uint32_t connection::patience_us() const noexcept {
 // On TCP because a ring was full once: back, when the reader caught up.
 bool connection::may_return() const noexcept {
   const direction& to = end()->sending;
+  if (dibs::chaos::one_in(4)) return false;
   return stage() == end_stage::established && !to.is_pinned && !to.is_shut &&
          ring_room().value_or(0) > outbound_.size / 2;
 }
@@ -235,7 +241,7 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
 }
 
 bool connection::room_hint() const noexcept {
-  if (sends_on() == lane::tcp) return true;
+  if (sends_on() == lane::tcp || dibs::chaos::one_in(64)) return true;
   const std::uint32_t wanted = end()->sending.wanted.load(std::memory_order_relaxed);
   return ring_room().value_or(wanted) >= wanted;
 }

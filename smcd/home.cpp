@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <smcd/home.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -59,6 +61,7 @@ bool home::reserve_page(std::size_t page) noexcept {
 }
 
 end_state* home::claim() noexcept {
+  if (dibs::chaos::one_in(32)) return nullptr;
   const std::uint32_t start = hint_.load(std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < max_ends; ++i) {
     const std::uint32_t index = (start + i) % max_ends;

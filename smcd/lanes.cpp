@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <smcd/lanes.hpp>
 
+#include <devices/chaos.hpp>
+
 #include <atomic>
 
 namespace smcd {
@@ -19,8 +21,10 @@ void publish_mark(dibs::record_side& mine, std::uint32_t& published, dibs::mark 
   std::atomic_ref(place.kind).store(added.kind, std::memory_order_relaxed);
   std::atomic_ref(place.length).store(added.length, std::memory_order_relaxed);
   ++published;
+  dibs::chaos::stall();
   // [marks] the mark before the count, and both before any byte at its offset.
   mine.marks_published.store(published, std::memory_order_seq_cst);
+  dibs::chaos::stall();
 }
 
 void void_mark(dibs::record_side& mine, std::uint32_t published) noexcept {

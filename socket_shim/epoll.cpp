@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/epoll.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -371,7 +372,8 @@ int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
   for (;;) {
     if (has_deaf_ || !has_queue_) enter_deaf();
     int done = collect(to, count);
-    if (done == 0 || (done < count && turn_ % turns_per_kernel_look == 0)) {
+    if (done == 0 ||
+        (done < count && (turn_ % turns_per_kernel_look == 0 || dibs::chaos::one_in(4)))) {
       done = ask_kernel(epfd, to, done, count);
       if (done < 0) return -1;
     }

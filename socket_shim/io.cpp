@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/io.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <socket_shim/epoll.hpp>
 #include <socket_shim/process.hpp>
@@ -103,8 +104,11 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) noexc
   deadline until = deadline::never();
   bool has_waited = false;
   for (;;) {
+    // Who waits before it looks has to be woken by what is there already.
+    const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(from, fd, flags);
     const smcd::result<std::size_t> got =
-        from.link.read_some(tcp, rest.now(), is_peek, dibs::ticks());
+        is_hasty ? dibs::would_block()
+                 : from.link.read_some(tcp, rest.now(), is_peek, dibs::ticks());
     sync_members(from);
     const auto done = static_cast<ssize_t>(rest.done());
     if (got) {
@@ -133,7 +137,9 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) noex
   deadline until = deadline::never();
   bool has_waited = false;
   for (;;) {
-    const smcd::result<std::size_t> sent = to.link.write_some(tcp, rest.now(), dibs::ticks());
+    const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(to, fd, flags);
+    const smcd::result<std::size_t> sent =
+        is_hasty ? dibs::would_block() : to.link.write_some(tcp, rest.now(), dibs::ticks());
     sync_members(to);
     if (sent) {
       rest.skip(*sent);

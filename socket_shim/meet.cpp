@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/meet.hpp>
 
+#include <devices/chaos.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -19,6 +20,7 @@ using smcd::decline_code;
 // Null if there is no room; the connection then is TCP and nothing to us.
 endpoint* make_stream(smcd::stack& on, smcd::handshake_role role, const dibs::inet_address& remote,
                       bool may_meet) noexcept {
+  if (dibs::chaos::one_in(32)) return nullptr;
   endpoint* made = self.make(endpoint::kind_of::stream);
   if (made != nullptr) made->link.open(on, role, remote, may_meet, false);
   return made;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/wait.hpp>
 
+#include <devices/chaos.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -84,6 +85,7 @@ timespec deadline::left() const noexcept {
 // ---- sleepers --------------------------------------------------------------
 
 bool sleeper::prepare() noexcept {
+  if (dibs::chaos::one_in(32)) return false;
   smcd::stack* stack = self.stack();
   if (stack == nullptr) return false;
   const int saved = errno;
@@ -146,6 +148,7 @@ std::uint64_t longest_spin() noexcept {
 
 int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until,
              const sigset_t* mask) noexcept {
+  if (dibs::chaos::one_in(16)) return 0;  // nothing happened, and no time is up
   const bool has_bell = who != nullptr;
   fds[count] = {has_bell ? who->queue().bell() : -1, POLLIN, 0};
   const timespec left = until.is_never() ? timespec{} : until.left();
