@@ -191,7 +191,8 @@ bool connection::may_leave(tcp_lane& tcp) const noexcept {
 }
 
 std::uint32_t connection::patience_us() const noexcept {
-  const std::uint32_t longest = stack_->settings().patience_us;
+  const std::uint32_t longest =
+      dibs::chaos::is_on() ? dibs::chaos::below(4000) : stack_->settings().patience_us;
   return end()->peer == end()->self ? std::min(longest, config::own_patience_us) : longest;
 }
 

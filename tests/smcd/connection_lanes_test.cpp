@@ -112,6 +112,24 @@ TEST_CASE("lanes of a connection: a reader that is far behind follows every chan
   CHECK(up.problem == "");
 }
 
+TEST_CASE("lanes of a connection: bytes on both lanes are counted together") {
+  two_ends ends;  // no patience
+  REQUIRE(ends.establish());
+  const auto readable = [&] { return ends.server.connection.readable_size(ends.server.tcp); };
+  stream up(ends.client, ends.server);
+  while (ends.client.connection.sends_on() == lane::dmb) up.write(5000);
+  up.write(30000);
+  CHECK(readable() == up.written);
+  while (ends.client.connection.unread_by_peer() > ring / 4) up.read(1000);
+  CHECK(readable() == up.written - up.taken);
+  up.write(10);
+  CHECK(ends.client.connection.sends_on() == lane::dmb);
+  CHECK(readable() == up.written - up.taken);
+  CHECK(up.read_all(7777) == outcome::wait);
+  CHECK(readable() == 0);
+  CHECK(up.problem == "");
+}
+
 TEST_CASE("lanes of a connection: has_room and write_some agree when no mark can be announced") {
   two_ends ends;
   REQUIRE(ends.establish());
