@@ -2,6 +2,7 @@
 #include <devices/event_queue.hpp>
 
 #include <devices/chaos.hpp>
+#include <devices/lock.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -200,6 +201,7 @@ void signaller::signal_word(std::uint64_t word) noexcept {
 }
 
 void signaller::ring(const waiter& who) noexcept {
+  const cancel_shield not_cancelled;
   const int saved = errno;
   const auto name = fabric_.bell_path(devices_->device_of(who.device), who.queue);
   // Read and write: a waiter that dies between open and write would cost us a
@@ -218,6 +220,7 @@ std::byte* signaller::attach(device_number number) noexcept {
   if (known != 0 && known >> 48 == number.generation) {
     return reinterpret_cast<std::byte*>(known & address_mask);
   }
+  const cancel_shield not_cancelled;
   const int saved = errno;
   const gid owner = devices_->device_of(number);
   std::byte* fresh = nullptr;

@@ -3,6 +3,7 @@
 // A lock for shared memory that a signal handler may meet while its own thread
 // holds it. It then is told so instead of waiting for itself.
 
+#include <pthread.h>
 #include <signal.h>
 
 #include <atomic>
@@ -63,6 +64,20 @@ class lock_guard {
   shared_lock::hold how_;
 };
 
+// A thread that is cancelled goes on while it lives. Calls of libc that wait for
+// nothing may be cancellation points all the same, and nothing that holds a lock
+// may end at one.
+class cancel_shield {
+ public:
+  cancel_shield() noexcept { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  cancel_shield(const cancel_shield&) = delete;
+  cancel_shield& operator=(const cancel_shield&) = delete;
+  ~cancel_shield() { ::pthread_setcancelstate(before_, nullptr); }
+
+ private:
+  int before_ = PTHREAD_CANCEL_ENABLE;
+};
+
 // Signals wait while it lives: no handler of this thread comes between, and
 // none leaves by a jump.
 class signal_shield {
@@ -73,6 +88,7 @@ class signal_shield {
   ~signal_shield();
 
  private:
+  cancel_shield not_cancelled_;
   sigset_t before_;
 };
 

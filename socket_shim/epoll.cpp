@@ -318,6 +318,7 @@ int epoll_set::collect(epoll_event* to, int count) noexcept {
 int epoll_set::ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept {
   std::array<epoll_event, 64> events;
   const int room = std::min(count - done, static_cast<int>(events.size()));
+  const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return done > 0 ? done : -1;
   for (int i = 0; i < found; ++i) {
@@ -362,57 +363,70 @@ void epoll_set::enter_deaf() noexcept {
   });
 }
 
+// A thread inside wait(), until it goes out of scope.
+struct epoll_set::waiting {
+  explicit waiting(epoll_set& set) noexcept : in(set) {
+    const dibs::lock_guard guard(in.lock_);
+    is_alone = ++in.waiting_ == 1;
+  }
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+  ~waiting() {
+    const dibs::lock_guard guard(in.lock_);
+    if (--in.waiting_ == 0 && in.has_queue_) in.sleeper_->queue().disarm();
+  }
+  static void roll_back(void* of) noexcept { static_cast<waiting*>(of)->~waiting(); }
+
+  epoll_set& in;
+  bool is_alone;
+};
+
+int epoll_set::look(int epfd, epoll_event* to, int count) noexcept {
+  if (has_deaf_ || !has_queue_) enter_deaf();
+  const int done = collect(to, count);
+  const bool is_kernel_due = turn_ % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
+  return done == 0 || (done < count && is_kernel_due) ? ask_kernel(epfd, to, done, count) : done;
+}
+
+// -1 if a signal ended it.
+int epoll_set::sleep(int epfd, const deadline& until, const sigset_t* mask) {
+  const auto found = [this]() noexcept { return has_queue_ && sleeper_->queue().has_bits(); };
+  waiting here(*this);
+  const bool is_ready = here.is_alone && has_queue_ &&
+                        sleeper_->spin().spin(longest_spin(), found, [this]() noexcept {
+                          return last_reported_ != nullptr && last_reported_->set == this &&
+                                 last_reported_->stream->link.shares_cpu();
+                        });
+  if (is_ready) return 0;
+  if (has_queue_) {
+    static_cast<void>(sleeper_->prepare());
+    sleeper_->queue().arm();
+  }
+  if (found()) return 0;
+  deadline sleep_until = until;
+  if (!has_queue_ || has_deaf_) sleep_until = until.sooner_us(unsure_us);
+  if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
+  pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
+  return sleep_on(has_queue_ ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
+                  {waiting::roll_back, &here});
+}
+
 int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
-                    const sigset_t* mask) noexcept {
+                    const sigset_t* mask) {
   const int saved = errno;
   if (sleeper_ != nullptr && !sleeper_->queue().is_open()) {
     has_queue_ = false;
     if (sleeper_->prepare()) enter_all();
   }
   for (;;) {
-    if (has_deaf_ || !has_queue_) enter_deaf();
-    int done = collect(to, count);
-    if (done == 0 ||
-        (done < count && (turn_ % turns_per_kernel_look == 0 || dibs::chaos::one_in(4)))) {
-      done = ask_kernel(epfd, to, done, count);
-      if (done < 0) return -1;
-    }
+    const int done = look(epfd, to, count);
+    if (done < 0) return -1;
     if (done > 0 || until.is_over()) {
       errno = saved;
       return done;
     }
-    const auto found = [this]() noexcept { return has_queue_ && sleeper_->queue().has_bits(); };
-    bool is_alone = false;
-    {
-      const dibs::lock_guard guard(lock_);
-      is_alone = ++waiting_ == 1;
-    }
-    bool is_ready =
-        is_alone && has_queue_ && sleeper_->spin().spin(longest_spin(), found, [this]() noexcept {
-          return last_reported_ != nullptr && last_reported_->set == this &&
-                 last_reported_->stream->link.shares_cpu();
-        });
-    int answer = 0;
-    if (!is_ready) {
-      if (has_queue_) {
-        static_cast<void>(sleeper_->prepare());
-        sleeper_->queue().arm();
-      }
-      if (!found()) {
-        deadline sleep_until = until;
-        if (!has_queue_ || has_deaf_) sleep_until = until.sooner_us(unsure_us);
-        if (waits_for_room_)
-          sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
-        pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
-        answer = sleep_on(has_queue_ ? sleeper_ : nullptr, fds, 1, sleep_until, mask);
-      }
-    }
-    {
-      const dibs::lock_guard guard(lock_);
-      if (--waiting_ == 0 && has_queue_) sleeper_->queue().disarm();
-    }
     // epoll_wait is never restarted after a handler ran.
-    if (answer < 0) return -1;
+    if (sleep(epfd, until, mask) < 0) return -1;
   }
 }
 

@@ -50,7 +50,8 @@ class epoll_set {
     return count_.load(std::memory_order_relaxed) > 0;
   }
 
-  int wait(int epfd, epoll_event* to, int count, const deadline&, const sigset_t*) noexcept;
+  // As epoll_pwait2(2). A thread may be cancelled inside.
+  int wait(int epfd, epoll_event* to, int count, const deadline&, const sigset_t*);
 
   // The stream of a member changed lane.
   void follow(member&) noexcept;
@@ -63,6 +64,9 @@ class epoll_set {
   std::atomic<epoll_set*> next_free{nullptr};
 
  private:
+  struct waiting;
+  int look(int epfd, epoll_event* to, int count) noexcept;
+  int sleep(int epfd, const deadline&, const sigset_t*);
   int collect(epoll_event* to, int count) noexcept;
   int ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept;
   int report(member&, std::uint32_t events, epoll_event* to, int done) noexcept;

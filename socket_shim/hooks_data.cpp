@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 
+using shim::endpoint;
 using shim::pinned;
 using shim::real;
 using shim::self;
@@ -46,12 +47,10 @@ std::size_t size_of(const msghdr* message) noexcept {
 }
 
 // Waits as any recv, then takes nothing. (read of nothing does not wait.)
-ssize_t receive_nothing(int fd, void* to, int flags) noexcept {
-  const pinned known = stream_for(fd, 1, flags);
-  if (!known) return real.recv(fd, to, std::size_t{0}, flags);
+ssize_t receive_nothing(endpoint& from, int fd, int flags) {
   std::byte one{};
   const iovec part{&one, 1};
-  return std::min<ssize_t>(0, shim::receive(*known, fd, {&part, 1}, flags | MSG_PEEK));
+  return std::min<ssize_t>(0, shim::receive(from, fd, {&part, 1}, flags | MSG_PEEK));
 }
 
 // Descriptors that travel to another process, which may know nothing of us.
@@ -84,9 +83,9 @@ SHIM_HOOK ssize_t __read_chk(int fd, void* to, std::size_t size, std::size_t roo
 }
 
 SHIM_HOOK ssize_t recv(int fd, void* to, std::size_t size, int flags) {
-  if (size == 0) return receive_nothing(fd, to, flags);
-  const pinned known = stream_for(fd, size, flags);
+  const pinned known = stream_for(fd, std::max<std::size_t>(size, 1), flags);
   if (!known) return real.recv(fd, to, size, flags);
+  if (size == 0) return receive_nothing(*known, fd, flags);
   const iovec part{to, size};
   return shim::receive(*known, fd, {&part, 1}, flags);
 }
@@ -100,7 +99,9 @@ SHIM_HOOK ssize_t recvfrom(int fd, void* to, std::size_t size, int flags, sockad
                            socklen_t* from_size) {
   const pinned known = stream_for(fd, std::max<std::size_t>(size, 1), flags);
   if (!known) return real.recvfrom(fd, to, size, flags, from, from_size);
-  const ssize_t got = recv(fd, to, size, flags);
+  const iovec part{to, size};
+  const ssize_t got =
+      size == 0 ? receive_nothing(*known, fd, flags) : shim::receive(*known, fd, {&part, 1}, flags);
   // TCP leaves the address alone, but says that it has none.
   if (got >= 0 && from != nullptr && from_size != nullptr) *from_size = 0;
   return got;

@@ -26,7 +26,7 @@ Pointer at(long argument) noexcept {
 
 }  // namespace
 
-SHIM_HOOK long syscall(long number, ...) noexcept {
+SHIM_HOOK long syscall(long number, ...) {
   using function = long(long, long, long, long, long, long, long);
   static shim::real_function<function> next("syscall");
   std::va_list arguments;

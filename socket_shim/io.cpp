@@ -95,7 +95,7 @@ deadline deadline_of(std::atomic<std::uint64_t>& timeout_us, int fd, int option)
   return us == 0 ? deadline::never() : deadline::after_us(us);
 }
 
-ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
+ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) {
   const bool is_peek = (flags & MSG_PEEK) != 0;
   const bool wants_all = (flags & MSG_WAITALL) != 0 && !is_peek;
   const std::size_t size = smcd::total_size(to);
@@ -130,7 +130,7 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) noexc
   }
 }
 
-ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
+ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) {
   const std::size_t size = smcd::total_size(from);
   tcp_socket tcp(fd);
   rest_of rest(from);
@@ -167,7 +167,7 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) noex
 
 }  // namespace
 
-ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
+ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
   const int saved = errno;
   if (tcp_socket tcp(fd); is_alone() && from.link.enter_early(tcp)) {
     errno = saved;
@@ -191,7 +191,7 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
   return got;
 }
 
-ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
+ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) {
   const int saved = errno;
   if (tcp_socket tcp(fd); is_alone() && to.link.enter_early(tcp)) {
     errno = saved;
@@ -208,7 +208,7 @@ ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
   return sent;
 }
 
-ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size_t count) noexcept {
+ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size_t count) {
   const int saved = errno;
   off64_t at = offset != nullptr ? *offset : ::lseek64(from, 0, SEEK_CUR);
   if (at < 0) return -1;

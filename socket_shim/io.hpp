@@ -2,7 +2,8 @@
 #pragma once
 // What recv and send mean on a live stream: the flags, blocking and timeouts
 // of the kernel's calls over the two lanes. All set errno and give what the
-// libc call gives.
+// libc call gives. The caller has
+// pinned the stream once. A thread that is cancelled while it waits ends here.
 
 #include <smcd/ring.hpp>
 #include <socket_shim/fd_table.hpp>
@@ -11,10 +12,10 @@
 
 namespace shim {
 
-[[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags) noexcept;
-[[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags) noexcept;
+[[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags);
+[[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags);
 // `offset` as sendfile(2): may be null.
 [[nodiscard]] ssize_t transmit_file(endpoint&, int fd, int from, off64_t* offset,
-                                    std::size_t count) noexcept;
+                                    std::size_t count);
 
 }  // namespace shim

@@ -29,6 +29,7 @@ endpoint* make_stream(smcd::stack& on, smcd::handshake_role role, const dibs::in
 }  // namespace
 
 void publish_listener(int fd) noexcept {
+  const dibs::cancel_shield not_cancelled;
   dibs::inet_address address;
   const endpoint* known = self.find(fd);
   if (!self.is_self() || !local_address(fd, address) || !is_tcp(fd) ||
@@ -43,7 +44,7 @@ void publish_listener(int fd) noexcept {
   self.put(fd, made);
 }
 
-int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
+int connect_stream(int fd, const sockaddr* to, socklen_t size) {
   dibs::inet_address remote;
   const bool is_inet = dibs::from_sockaddr(to, size, remote);
   endpoint* known = self.find(fd);
@@ -78,7 +79,7 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept {
   return answer;
 }
 
-int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) noexcept {
+int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
   const endpoint* known = self.find(listener);
   smcd::stack* stack = nullptr;
   if (known != nullptr && known->kind == endpoint::kind_of::listener) {

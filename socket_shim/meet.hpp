@@ -10,9 +10,9 @@ namespace shim {
 void publish_listener(int fd) noexcept;
 
 // The whole of connect(2).
-[[nodiscard]] int connect_stream(int fd, const sockaddr* to, socklen_t size) noexcept;
+[[nodiscard]] int connect_stream(int fd, const sockaddr* to, socklen_t size);
 
 // The whole of accept4(2).
-[[nodiscard]] int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) noexcept;
+[[nodiscard]] int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags);
 
 }  // namespace shim

@@ -65,10 +65,14 @@ short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
 // One call of poll over `count` descriptors.
 class poll_call {
  public:
-  // `kernel` has room for count + 1, `streams` for count.
-  poll_call(pollfd* fds, nfds_t count, pollfd* kernel, pinned* streams) noexcept
-      : fds_(fds), count_(count), kernel_(kernel), streams_(streams) {
-    for (nfds_t i = 0; i < count; ++i) new (&streams[i]) pinned(self.find_live(fds[i].fd));
+  poll_call(pollfd* fds, nfds_t count) noexcept
+      : kernel_memory_(count + 1),
+        stream_memory_(count),
+        fds_(fds),
+        count_(has_memory() ? count : 0),
+        kernel_(kernel_memory_.get()),
+        streams_(reinterpret_cast<pinned*>(stream_memory_.get())) {
+    for (nfds_t i = 0; i < count_; ++i) new (&streams_[i]) pinned(self.find_live(fds[i].fd));
   }
   poll_call(const poll_call&) = delete;
   poll_call& operator=(const poll_call&) = delete;
@@ -76,7 +80,12 @@ class poll_call {
     for (nfds_t i = 0; i < count_; ++i) streams_[i].~pinned();
   }
 
-  int run(const deadline& until, const sigset_t* mask) noexcept {
+  // Else there is nothing to run.
+  [[nodiscard]] bool has_memory() noexcept {
+    return kernel_memory_.get() != nullptr && stream_memory_.get() != nullptr;
+  }
+
+  int run(const deadline& until, const sigset_t* mask) {
     const int saved = errno;
     sleeper* who = this_sleeper();
     for (;;) {
@@ -89,15 +98,15 @@ class poll_call {
         continue;
       }
       if (who != nullptr && !who->prepare()) who = nullptr;
-      const bool is_sure = enter(who);
       int answer = 0;
+      const bool is_sure = enter(who);
       if (!look_at_memory()) {
         deadline sleep_until = until;
         if (!is_sure) sleep_until = until.sooner_us(unsure_us);
         if (waits_for_room_)
           sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
         prepare_kernel();
-        answer = sleep_on(who, kernel_, count_, sleep_until, mask);
+        answer = sleep_on(who, kernel_, count_, sleep_until, mask, {roll_back, this});
       }
       leave(who);
       if (answer < 0) return -1;
@@ -146,6 +155,7 @@ class poll_call {
     static_cast<void>(look_at_memory());
     prepare_kernel();
     kernel_[count_] = {-1, 0, 0};
+    const dibs::cancel_shield not_cancelled;
     if (real.poll(kernel_, count_, 0) < 0) return -1;
     int ready = 0;
     for (nfds_t i = 0; i < count_; ++i) {
@@ -207,11 +217,19 @@ class poll_call {
     errno = saved;
   }
 
+  static void roll_back(void* of) noexcept {
+    auto* cancelled = static_cast<poll_call*>(of);
+    cancelled->leave(this_sleeper());
+    cancelled->~poll_call();
+  }
+
   static int finish(int ready, int saved) noexcept {
     if (ready >= 0) errno = saved;
     return ready;
   }
 
+  call_memory<pollfd, 65> kernel_memory_;
+  call_memory<pinned_place, 64> stream_memory_;
   pollfd* fds_;
   nfds_t count_;
   pollfd* kernel_;
@@ -237,15 +255,13 @@ bool concerns_us(pollfd* fds, nfds_t count) noexcept {
   return any;
 }
 
-int poll_streams(pollfd* fds, nfds_t count, const deadline& until, const sigset_t* mask) noexcept {
-  call_memory<pollfd, 65> kernel(count + 1);
-  call_memory<pinned_place, 64> streams(count);
-  if (kernel.get() == nullptr || streams.get() == nullptr) {
+int poll_streams(pollfd* fds, nfds_t count, const deadline& until, const sigset_t* mask) {
+  poll_call call(fds, count);
+  if (!call.has_memory()) {
     errno = ENOMEM;
     return -1;
   }
-  return poll_call(fds, count, kernel.get(), reinterpret_cast<pinned*>(streams.get()))
-      .run(until, mask);
+  return call.run(until, mask);
 }
 
 // ---- select ----------------------------------------------------------------
@@ -263,7 +279,7 @@ bool concerns_us(int count, const fd_set* in, const fd_set* out, const fd_set* e
 }
 
 int select_streams(int count, fd_set* in, fd_set* out, fd_set* except, const deadline& until,
-                   const sigset_t* mask) noexcept {
+                   const sigset_t* mask) {
   std::array<pollfd, FD_SETSIZE> fds;
   nfds_t used = 0;
   for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {

@@ -14,10 +14,9 @@ namespace shim {
 [[nodiscard]] bool concerns_us(int count, const fd_set* in, const fd_set* out,
                                const fd_set* except) noexcept;
 
-// As ppoll(2) and pselect(2).
-[[nodiscard]] int poll_streams(pollfd* fds, nfds_t count, const deadline&,
-                               const sigset_t*) noexcept;
+// As ppoll(2) and pselect(2). A thread may be cancelled inside.
+[[nodiscard]] int poll_streams(pollfd* fds, nfds_t count, const deadline&, const sigset_t*);
 [[nodiscard]] int select_streams(int count, fd_set* in, fd_set* out, fd_set* except,
-                                 const deadline&, const sigset_t*) noexcept;
+                                 const deadline&, const sigset_t*);
 
 }  // namespace shim

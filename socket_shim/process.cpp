@@ -46,6 +46,7 @@ smcd::stack* process::stack() noexcept {
 }
 
 void process::open_stack() noexcept {
+  const dibs::cancel_shield not_cancelled;
   pid_.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
   static std::atomic<bool> is_registered{false};
   if (!is_registered.exchange(true)) {
@@ -169,6 +170,7 @@ void process::finish_last(endpoint& known, int fd) noexcept {
 }
 
 void process::finish(endpoint& known, int fd) noexcept {
+  const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   switch (known.kind) {
     case endpoint::kind_of::stream: {
@@ -216,6 +218,7 @@ void process::retire(int fd) noexcept {
 }
 
 void process::give_to_kernel(int fd) noexcept {
+  const dibs::cancel_shield not_cancelled;
   endpoint* found = table_.find(fd);
   if (found == nullptr || found->kind != endpoint::kind_of::stream) return;
   found->pins.fetch_add(1, std::memory_order_seq_cst);
@@ -249,6 +252,7 @@ void process::retire_inheritable() noexcept {
 }
 
 int process::hide(int fd) noexcept {
+  const dibs::cancel_shield not_cancelled;
   rlimit limit{};
   const bool is_known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
   // Above what select() can name, if the limit allows that.
@@ -353,6 +357,7 @@ void process::leave() noexcept {
 }
 
 void process::log(const char* format, ...) noexcept {
+  const dibs::cancel_shield not_cancelled;
   if (!settings().logs) return;
   char line[256];
   int used = std::snprintf(line, sizeof line, "dibsock[%d]: ", static_cast<int>(::getpid()));

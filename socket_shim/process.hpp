@@ -22,7 +22,10 @@ class pinned {
     std::swap(held_, other.held_);
     return *this;
   }
-  ~pinned();
+  ~pinned() {
+    if (held_ != nullptr) unpin(*held_);
+  }
+  static void unpin(endpoint&) noexcept;
 
   explicit operator bool() const noexcept { return held_ != nullptr; }
   endpoint* operator->() const noexcept { return held_; }
@@ -145,10 +148,10 @@ inline pinned process::find_live(int fd) noexcept {
   }
 }
 
-inline pinned::~pinned() {
-  if (held_ != nullptr && held_->pins.fetch_sub(1, std::memory_order_acq_rel) ==
-                              (endpoint::is_closing | 1)) [[unlikely]] {
-    self.finish_last(*held_, -1);
+inline void pinned::unpin(endpoint& held) noexcept {
+  if (held.pins.fetch_sub(1, std::memory_order_acq_rel) == (endpoint::is_closing | 1))
+      [[unlikely]] {
+    self.finish_last(held, -1);
   }
 }
 

@@ -24,8 +24,9 @@ class real_function {
  public:
   constexpr explicit real_function(const char* name) noexcept : name_(name) {}
 
+  // Not noexcept: a thread may be cancelled inside, and unwinds from there.
   template <class... Arguments>
-  auto operator()(Arguments... arguments) noexcept {
+  auto operator()(Arguments... arguments) {
     void* found = found_.load(std::memory_order_relaxed);
     if (found == nullptr) [[unlikely]] {
       found = next_symbol(name_);

@@ -35,14 +35,17 @@ bool has_fin(std::uint8_t state) noexcept {
 }  // namespace
 
 smcd::result<std::size_t> tcp_socket::receive(std::span<std::byte> to) noexcept {
+  const dibs::cancel_shield not_cancelled;
   return answer(real.recv(fd_, static_cast<void*>(to.data()), to.size(), MSG_DONTWAIT));
 }
 
 smcd::result<std::size_t> tcp_socket::peek(std::span<std::byte> to) noexcept {
+  const dibs::cancel_shield not_cancelled;
   return answer(real.recv(fd_, static_cast<void*>(to.data()), to.size(), MSG_DONTWAIT | MSG_PEEK));
 }
 
 smcd::result<std::size_t> tcp_socket::send(std::span<const std::byte> from) noexcept {
+  const dibs::cancel_shield not_cancelled;
   return answer(real.send(fd_, static_cast<const void*>(from.data()), from.size(),
                           MSG_DONTWAIT | MSG_NOSIGNAL));
 }
@@ -55,6 +58,7 @@ std::size_t tcp_socket::unread() noexcept {
 }
 
 bool tcp_socket::has_hung_up() noexcept {
+  const dibs::cancel_shield not_cancelled;
   pollfd ask{fd_, POLLRDHUP, 0};
   return real.poll(&ask, nfds_t{1}, 0) > 0;
 }

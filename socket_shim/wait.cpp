@@ -85,6 +85,7 @@ timespec deadline::left() const noexcept {
 // ---- sleepers --------------------------------------------------------------
 
 bool sleeper::prepare() noexcept {
+  const dibs::cancel_shield not_cancelled;
   if (dibs::chaos::one_in(32)) return false;
   smcd::stack* stack = self.stack();
   if (stack == nullptr) return false;
@@ -146,14 +147,18 @@ std::uint64_t longest_spin() noexcept {
   return std::uint64_t{self.settings().spin_us} * dibs::ticks_per_us;
 }
 
-int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until,
-             const sigset_t* mask) noexcept {
+int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until, const sigset_t* mask,
+             rollback if_cancelled) {
   if (dibs::chaos::one_in(16)) return 0;  // nothing happened, and no time is up
   const bool has_bell = who != nullptr;
   fds[count] = {has_bell ? who->queue().bell() : -1, POLLIN, 0};
   const timespec left = until.is_never() ? timespec{} : until.left();
-  const int ready = real.ppoll(fds, count + 1, until.is_never() ? nullptr : &left, mask);
+  int ready = 0;
+  pthread_cleanup_push(if_cancelled.run, if_cancelled.of);
+  ready = real.ppoll(fds, count + 1, until.is_never() ? nullptr : &left, mask);
+  pthread_cleanup_pop(0);
   if (has_bell && ready > 0 && fds[count].revents != 0) {
+    const dibs::cancel_shield not_cancelled;
     const int saved = errno;
     who->queue().drain_bell();
     errno = saved;
@@ -187,7 +192,37 @@ short tcp_events(const endpoint& of, short events) noexcept {
   return static_cast<short>(wanted);
 }
 
-woken wait_stream(endpoint& on, int fd, short events, const deadline& until) noexcept {
+namespace {
+
+// A waiter of one connection, with its bell armed, until it goes out of scope.
+struct waiting {
+  waiting(endpoint& stream, sleeper* sleeps) noexcept
+      : on(stream), who(sleeps), word(sleeps != nullptr ? sleeps->queue().word(0) : 0) {
+    is_entered = who != nullptr && on.link.enter_waiter(word);
+    if (who != nullptr) who->queue().arm();
+  }
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+  ~waiting() {
+    if (who == nullptr) return;
+    who->queue().disarm();
+    on.link.leave_waiter(word);
+  }
+  static void roll_back(void* of) noexcept {
+    auto* cancelled = static_cast<waiting*>(of);
+    cancelled->~waiting();
+    pinned::unpin(cancelled->on);
+  }
+
+  endpoint& on;
+  sleeper* who;
+  std::uint64_t word;
+  bool is_entered = false;
+};
+
+}  // namespace
+
+woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
   const bool is_input = (events & POLLIN) != 0;
   const auto found = [&]() noexcept {
     return is_input ? on.link.input_hint() : on.link.room_hint();
@@ -202,9 +237,7 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) noe
   if (until.is_over()) return woken::timeout;
 
   if (who != nullptr && !who->prepare()) who = nullptr;
-  const std::uint64_t word = who != nullptr ? who->queue().word(0) : 0;
-  const bool is_entered = who != nullptr && on.link.enter_waiter(word);
-  if (who != nullptr) who->queue().arm();
+  waiting in(on, who);
   tcp_socket tcp(fd);
   const bool is_ready = is_input ? found() : is_memory && on.link.has_room(tcp, dibs::ticks());
   woken answer = woken::ready;
@@ -212,23 +245,19 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) noe
     deadline sleep_until = until;
     if (on.link.is_established()) {
       // Nobody rings for a queue that found no place, nor when patience ends.
-      if (!is_entered) sleep_until = until.sooner_us(unsure_us);
+      if (!in.is_entered) sleep_until = until.sooner_us(unsure_us);
       if (is_memory && !is_input) {
         sleep_until = sleep_until.sooner_us(on.link.patience_us() + 100);
       }
     }
     pollfd fds[2] = {{fd, tcp_events(on, events), 0}, {}};
-    const int ready = sleep_on(who, fds, 1, sleep_until, nullptr);
+    const int ready = sleep_on(who, fds, 1, sleep_until, nullptr, {waiting::roll_back, &in});
     if (ready < 0) {
       answer = errno == EINTR && (!until.is_never() || !handlers_restart()) ? woken::interrupted
                                                                             : woken::ready;
     } else if (ready == 0 && until.is_over()) {
       answer = woken::timeout;
     }
-  }
-  if (who != nullptr) {
-    who->queue().disarm();
-    on.link.leave_waiter(word);
   }
   return answer;
 }

@@ -64,8 +64,16 @@ inline constexpr std::uint64_t unsure_us = 1000;
 // The longest spin in ticks.
 [[nodiscard]] std::uint64_t longest_spin() noexcept;
 
-// ppoll, with the descriptors of `fds` and as last entry room for the bell.
-int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_t*) noexcept;
+// What a thread that is cancelled in its sleep has to give back: destructors do
+// not run then, because an unwinder that knew of ours would have to be linked.
+struct rollback {
+  void (*run)(void*);
+  void* of;
+};
+
+// ppoll, with the descriptors of `fds` and as last entry room for the bell. The
+// only place of ours where a thread may be cancelled.
+int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_t*, rollback);
 
 // No other thread of the process can call in meanwhile.
 [[nodiscard]] inline bool is_alone() noexcept { return __libc_single_threaded != 0; }
@@ -74,8 +82,9 @@ int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_
 [[nodiscard]] bool handlers_restart() noexcept;
 
 enum class woken : std::uint8_t { ready, timeout, interrupted };
-// Waits until `events` (POLLIN or POLLOUT) may be true of a live stream.
-[[nodiscard]] woken wait_stream(endpoint&, int fd, short events, const deadline&) noexcept;
+// Waits until `events` (POLLIN or POLLOUT) may be true of a live stream, which
+// the calling thread has pinned once.
+[[nodiscard]] woken wait_stream(endpoint&, int fd, short events, const deadline&);
 
 // What the kernel has to watch on the TCP lane while a thread waits for that.
 [[nodiscard]] short tcp_events(const endpoint&, short events) noexcept;
