@@ -14,7 +14,7 @@
 namespace dibs {
 namespace {
 
-constexpr std::uint64_t magic = 0x31304C4F56445244;  // "DRDVOL01": name and layout version
+constexpr std::uint64_t magic = 0x32304C4F56445244;  // "DRDVOL02": name and layout version
 
 constexpr std::size_t record_stride = 512;
 constexpr std::size_t devices_at = page_size;
@@ -29,8 +29,6 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 // Slots tried from where the key hashes to. A full neighbourhood means TCP.
 constexpr std::uint32_t probes = 8;
-
-enum slot_state : std::uint32_t { slot_free = 0, slot_filling = 1, slot_used = 2, slot_mask = 3 };
 
 std::uint64_t mix(std::uint64_t hash, std::uint64_t value) noexcept {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15;
@@ -60,9 +58,33 @@ bool is_begun(const struct stat& status) noexcept {
   return size == 0 || size == listeners_at;
 }
 
-std::uint32_t next_free(std::uint32_t state) noexcept { return ((state >> 8) + 1) << 8; }
+// A state word while somebody is at work on its slot.
+constexpr std::uint64_t by(std::uint32_t who, std::uint32_t state) noexcept {
+  return std::uint64_t{who} << 32 | state;
+}
+
+constexpr std::uint32_t has_stopped = 0x80000000;
 
 }  // namespace
+
+// A call that fills or joins a slot: counted, so that the device does not leave
+// meanwhile. What it leaves half done when it is killed is then sweepable.
+class rendezvous::filling {
+ public:
+  explicit filling(rendezvous& of) noexcept
+      : fillers_(of.fillers_),
+        may_begin_((fillers_.fetch_add(1, std::memory_order_acq_rel) & has_stopped) == 0) {}
+  filling(const filling&) = delete;
+  filling& operator=(const filling&) = delete;
+  // [stop] what was made before the count that says so.
+  ~filling() { fillers_.fetch_sub(1, std::memory_order_acq_rel); }
+
+  [[nodiscard]] bool may_begin() const noexcept { return may_begin_; }
+
+ private:
+  std::atomic<std::uint32_t>& fillers_;
+  const bool may_begin_;
+};
 
 struct rendezvous::header {
   std::atomic<std::uint64_t> magic;  // stored last by whoever made the file
@@ -75,9 +97,10 @@ device_entry* rendezvous::device_at(std::uint32_t index) const noexcept {
   return memory_.at<device_entry>(devices_at + index * sizeof(device_entry));
 }
 listener_entry* rendezvous::listener_at(std::uint32_t index) const noexcept {
-  return memory_.at<listener_entry>(listeners_at + index * sizeof(listener_entry));
+  const std::size_t offset = listeners_at + index * sizeof(listener_entry);
+  return is_reserved(offset) ? memory_.at<listener_entry>(offset) : nullptr;
 }
-record* rendezvous::record_at(std::uint32_t index) noexcept {
+record* rendezvous::record_at(std::uint32_t index) const noexcept {
   const std::size_t offset = records_at + index * record_stride;
   return is_reserved(offset) ? memory_.at<record>(offset) : nullptr;
 }
@@ -169,14 +192,21 @@ bool rendezvous::reserve_page(std::size_t offset) noexcept {
 result<device_number> rendezvous::enter(const gid& id) noexcept {
   for (std::uint32_t index = 0; index < device_count; ++index) {
     device_entry& entry = *device_at(index);
-    std::uint32_t state = entry.state.load(std::memory_order_relaxed);
+    std::uint64_t state = entry.state.load(std::memory_order_relaxed);
     if ((state & slot_mask) != slot_free) continue;
-    const std::uint32_t generation = ((state >> 2) + 1) & 0xFFFF;
-    if (!entry.state.compare_exchange_strong(state, generation << 2 | slot_filling)) continue;
+    const std::uint32_t generation = slot_generation(state) + 1;
+    if (!entry.state.compare_exchange_strong(state,
+                                             by(first_word(id), generation << 2 | slot_filling))) {
+      continue;
+    }
+    chaos::stall();
     entry.id = id;
     // [device] the gid before the state that publishes it.
     entry.state.store(generation << 2 | slot_used, std::memory_order_release);
-    return device_number{static_cast<std::uint16_t>(index), static_cast<std::uint16_t>(generation)};
+    const device_number number{static_cast<std::uint16_t>(index),
+                               static_cast<std::uint16_t>(generation)};
+    self_ = number.word();
+    return number;
   }
   return make_error_code(errc::fabric_full);
 }
@@ -185,36 +215,14 @@ gid rendezvous::device_of(device_number number) const noexcept {
   if (number.index >= device_count) return {};
   const device_entry& entry = *device_at(number.index);
   // [device]
-  const std::uint32_t state = entry.state.load(std::memory_order_acquire);
-  if ((state & slot_mask) != slot_used || (state >> 2 & 0xFFFF) != number.generation) return {};
-  return entry.id;
+  const std::uint64_t state = entry.state.load(std::memory_order_acquire);
+  if ((state & slot_mask) != slot_used) return {};
+  return (slot_generation(state) & 0xFFFF) == number.generation ? entry.id : gid{};
 }
 
-void rendezvous::leave(const gid& id) noexcept {
-  for (std::uint32_t index = 0; index < record_count; ++index) {
-    record* entry = record_at(index);
-    if (entry == nullptr) continue;
-    const std::uint32_t state = entry->state.load(std::memory_order_acquire);
-    const std::uint32_t stage = state & record_state_mask;
-    if (stage == record_free || stage == record_filling) continue;
-    if (entry->client.device == id) release({entry, state >> 8}, true);
-    if (stage == record_joined && entry->server.device == id) release({entry, state >> 8}, false);
-  }
-  for (std::uint32_t index = 0; index < listener_count; ++index) {
-    if (!is_reserved(listeners_at + index * sizeof(listener_entry))) continue;
-    listener_entry* entry = listener_at(index);
-    if ((entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used &&
-        entry->device == id) {
-      withdraw_listener(entry);
-    }
-  }
-  for (std::uint32_t index = 0; index < device_count; ++index) {
-    device_entry& entry = *device_at(index);
-    std::uint32_t state = entry.state.load(std::memory_order_acquire);
-    if ((state & slot_mask) == slot_used && entry.id == id) {
-      entry.state.compare_exchange_strong(state, state & ~slot_mask);
-    }
-  }
+bool rendezvous::stop() noexcept {
+  // [stop]
+  return (fillers_.fetch_or(has_stopped, std::memory_order_acq_rel) & ~has_stopped) == 0;
 }
 
 // ---- listeners -------------------------------------------------------------
@@ -236,16 +244,20 @@ bool accepts(const inet_address& bound, const inet_address& wanted) noexcept {
 
 listener_entry* rendezvous::publish_listener(std::uint64_t netns, const inet_address& address,
                                              const gid& device) noexcept {
-  if (chaos::one_in(32)) return nullptr;
+  const filling call(*this);
+  if (!call.may_begin() || chaos::one_in(32)) return nullptr;
   const std::uint32_t start = listener_bucket(netns, address.port);
   for (std::uint32_t i = 0; i < probes; ++i) {
     const std::uint32_t index = (start + i) % listener_count;
     if (!reserve_page(listeners_at + index * sizeof(listener_entry))) return nullptr;
     listener_entry* entry = listener_at(index);
-    std::uint32_t state = entry->state.load(std::memory_order_relaxed);
+    std::uint64_t state = entry->state.load(std::memory_order_relaxed);
     if ((state & slot_mask) != slot_free) continue;
-    const std::uint32_t generation = (state >> 2) + 1;
-    if (!entry->state.compare_exchange_strong(state, generation << 2 | slot_filling)) continue;
+    const std::uint32_t generation = slot_generation(state) + 1;
+    if (!entry->state.compare_exchange_strong(state, by(self_, generation << 2 | slot_filling))) {
+      continue;
+    }
+    chaos::stall();
     entry->netns = netns;
     entry->address = address;
     entry->device = device;
@@ -257,18 +269,18 @@ listener_entry* rendezvous::publish_listener(std::uint64_t netns, const inet_add
 
 void rendezvous::withdraw_listener(listener_entry* entry) noexcept {
   if (entry == nullptr) return;
-  const std::uint32_t state = entry->state.load(std::memory_order_relaxed);
-  entry->state.store(state & ~slot_mask, std::memory_order_release);
+  std::uint64_t state = entry->state.load(std::memory_order_relaxed);
+  if ((state & slot_mask) != slot_used) return;
+  entry->state.compare_exchange_strong(state, emptied(state), std::memory_order_release);
 }
 
 listener_entry* rendezvous::find_listener(std::uint64_t netns,
                                           const inet_address& address) const noexcept {
   const std::uint32_t start = listener_bucket(netns, address.port);
   for (std::uint32_t i = 0; i < probes; ++i) {
-    const std::uint32_t index = (start + i) % listener_count;
-    if (!is_reserved(listeners_at + index * sizeof(listener_entry))) continue;
-    listener_entry* entry = listener_at(index);
-    if ((entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used &&
+    listener_entry* entry = listener_at((start + i) % listener_count);
+    if (entry != nullptr &&
+        (entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used &&
         entry->netns == netns && accepts(entry->address, address)) {
       return entry;
     }
@@ -277,16 +289,18 @@ listener_entry* rendezvous::find_listener(std::uint64_t netns,
 }
 
 const listener_entry* rendezvous::used_listener(std::uint32_t index) const noexcept {
-  if (!is_reserved(listeners_at + index * sizeof(listener_entry))) return nullptr;
   const listener_entry* entry = listener_at(index);
-  return (entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used ? entry : nullptr;
+  return entry != nullptr && (entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used
+             ? entry
+             : nullptr;
 }
 
 // ---- records ---------------------------------------------------------------
 
 record_ref rendezvous::publish(const connection_key& key, const gid& device,
                                std::uint64_t socket_cookie, std::uint32_t home_slot) noexcept {
-  if (chaos::one_in(32)) return {};
+  const filling call(*this);
+  if (!call.may_begin() || chaos::one_in(32)) return {};
   const std::uint32_t start = bucket_of(key);
   // One TCP connection has this key now, so an older record of the same key
   // that nobody joined is stale.
@@ -295,11 +309,14 @@ record_ref rendezvous::publish(const connection_key& key, const gid& device,
     const std::uint32_t index = (start + i) % record_count;
     if (!reserve_page(records_at + index * record_stride)) return {};
     record* entry = record_at(index);
-    std::uint32_t state = entry->state.load(std::memory_order_acquire);
+    std::uint64_t state = entry->state.load(std::memory_order_acquire);
     if ((state & record_state_mask) != record_free) continue;
     // Bits that mean nothing do not survive, whoever set them.
-    const std::uint32_t generation = state >> 8;
-    if (!entry->state.compare_exchange_strong(state, generation << 8 | record_filling)) continue;
+    const std::uint32_t generation = generation_of(state);
+    if (!entry->state.compare_exchange_strong(state, by(self_, generation << 8 | record_filling))) {
+      continue;
+    }
+    chaos::stall();
     entry->netns = key.netns;
     entry->client_address = key.client;
     entry->server_address = key.server;
@@ -324,42 +341,43 @@ record_ref rendezvous::find(const connection_key& key) noexcept {
     record* entry = record_at((start + i) % record_count);
     if (entry == nullptr) continue;
     // [record]
-    const std::uint32_t state = entry->state.load(std::memory_order_acquire);
+    const std::uint64_t state = entry->state.load(std::memory_order_acquire);
     if ((state & 0xFF) != record_published || !matches(*entry, key)) continue;
     if (found.at != nullptr) return {};
-    found = {entry, state >> 8};
+    found = {entry, generation_of(state)};
   }
   return found;
 }
 
 bool rendezvous::join(record_ref found, const gid& device, std::uint64_t socket_cookie,
                       std::uint32_t home_slot) noexcept {
-  std::uint32_t state = found.generation << 8 | record_published;
-  if (!found.at->state.compare_exchange_strong(state, found.generation << 8 | record_joining)) {
-    return false;
-  }
+  const filling call(*this);
+  std::uint64_t state = found.generation << 8 | record_published;
+  const std::uint64_t joining = by(self_, found.generation << 8 | record_joining);
+  if (!call.may_begin() || !found.at->state.compare_exchange_strong(state, joining)) return false;
   chaos::stall();
   found.at->server.device = device;
   found.at->server.socket_cookie = socket_cookie;
   found.at->server.home_slot = home_slot;
   chaos::stall();
   // [record] By exchange: the client may leave while we join.
-  state = found.generation << 8 | record_joining;
+  state = joining;
   if (found.at->state.compare_exchange_strong(state, found.generation << 8 | record_joined)) {
     return true;
   }
-  found.at->state.store(next_free(state), std::memory_order_release);
+  state = joining | client_gone;
+  found.at->state.compare_exchange_strong(state, next_free(state), std::memory_order_acq_rel);
   return false;
 }
 
 void rendezvous::release(record_ref ref, bool is_client) noexcept {
   if (ref.at == nullptr) return;
-  std::uint32_t state = ref.at->state.load(std::memory_order_acquire);
+  std::uint64_t state = ref.at->state.load(std::memory_order_acquire);
   for (;;) {
-    if (state >> 8 != ref.generation) return;
-    const std::uint32_t stage = state & record_state_mask;
+    if (generation_of(state) != ref.generation) return;
+    const std::uint64_t stage = state & record_state_mask;
     if (stage == record_free || stage == record_filling) return;
-    std::uint32_t next = state | (is_client ? client_gone : server_gone);
+    std::uint64_t next = state | (is_client ? client_gone : server_gone);
     const bool is_last = stage == record_published ||
                          (stage == record_joined && (next & client_gone) && (next & server_gone));
     if (is_last) next = next_free(state);

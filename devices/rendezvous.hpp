@@ -7,6 +7,10 @@
 // One file, mapped by every process of the fabric. Each word has one writer
 // unless it is only ever changed by compare-and-swap. Pages of the tables are
 // reserved when their first slot is used.
+//
+// The upper half of every state word names who is in the midst of filling the
+// slot, or of joining it, and is else 0. So what a process was at when it was
+// killed is found and taken back by whoever sweeps its device.
 
 #include <devices/fabric.hpp>
 #include <devices/ids.hpp>
@@ -16,6 +20,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace dibs {
@@ -29,23 +34,42 @@ struct device_number {
   std::uint16_t generation = 0;
 
   friend constexpr bool operator==(device_number, device_number) = default;
+
+  // As the upper half of a state word. Never 0, which means nobody.
+  [[nodiscard]] constexpr std::uint32_t word() const noexcept {
+    return (std::uint32_t{index} + 1) << 16 | generation;
+  }
 };
 
-// Writer: rendezvous::enter and leave, by compare-and-swap of `state`.
+// Of device_entry and listener_entry.
+enum slot_state : std::uint32_t { slot_free = 0, slot_filling = 1, slot_used = 2, slot_mask = 3 };
+[[nodiscard]] constexpr std::uint32_t slot_generation(std::uint64_t state) noexcept {
+  return static_cast<std::uint32_t>(state) >> 2;
+}
+[[nodiscard]] constexpr std::uint64_t emptied(std::uint64_t state) noexcept {
+  return std::uint64_t{slot_generation(state)} << 2 | slot_free;
+}
+
+// Writer: rendezvous::enter and leave, by compare-and-swap of `state`. Who is
+// about to enter has no number yet: the first 32 bits of its gid stand for it.
 struct alignas(32) device_entry {
-  std::atomic<std::uint32_t> state;  // generation << 2 | 0 free, 1 being filled, 2 in use
+  std::atomic<std::uint64_t> state;  // who fills it << 32 | generation << 2 | slot_state
   gid id;
 };
+[[nodiscard]] inline std::uint32_t first_word(const gid& id) noexcept {
+  std::uint32_t word = 0;
+  std::memcpy(&word, id.bytes.data(), sizeof word);
+  return word;
+}
 
 // ---- listeners -------------------------------------------------------------
 
 // "Whoever accepts here speaks SMC-D."
 struct alignas(cache_line) listener_entry {
-  std::atomic<std::uint32_t> state;  // as device_entry
-  std::uint32_t reserved;
-  std::uint64_t netns;   // SO_NETNS_COOKIE
-  inet_address address;  // may be a wildcard
-  gid device;            // of the process that listens
+  std::atomic<std::uint64_t> state;  // number of who fills it, then as device_entry
+  std::uint64_t netns;               // SO_NETNS_COOKIE
+  inet_address address;              // may be a wildcard
+  gid device;                        // of the process that listens
 };
 
 // ---- connection records ----------------------------------------------------
@@ -84,8 +108,8 @@ enum record_flag : std::uint32_t {
 };
 
 struct record {
-  std::atomic<std::uint32_t> state;  // generation << 8 | record_state | gone bits
-  std::uint32_t reserved;
+  // number of who fills or joins it << 32 | generation << 8 | gone bits | record_state
+  std::atomic<std::uint64_t> state;
   std::uint64_t netns;
   inet_address client_address;
   inet_address server_address;
@@ -106,6 +130,14 @@ enum record_state : std::uint32_t {
   server_gone = 0x20,
 };
 
+// Of a record's state word.
+[[nodiscard]] constexpr std::uint32_t generation_of(std::uint64_t state) noexcept {
+  return static_cast<std::uint32_t>(state) >> 8;
+}
+[[nodiscard]] constexpr std::uint64_t next_free(std::uint64_t state) noexcept {
+  return (generation_of(state) + 1) << 8 | record_free;
+}
+
 // A record as one process holds on to it.
 struct record_ref {
   record* at = nullptr;
@@ -113,12 +145,12 @@ struct record_ref {
 
   // False once the record was freed, and perhaps taken by another connection.
   [[nodiscard]] bool is_current() const noexcept {
-    return at != nullptr && at->state.load(std::memory_order_acquire) >> 8 == generation;
+    return at != nullptr && generation_of(at->state.load(std::memory_order_acquire)) == generation;
   }
   [[nodiscard]] bool is_joined() const noexcept {
     if (at == nullptr) return false;
-    const std::uint32_t state = at->state.load(std::memory_order_acquire);
-    return state >> 8 == generation && (state & record_state_mask) == record_joined;
+    const std::uint64_t state = at->state.load(std::memory_order_acquire);
+    return generation_of(state) == generation && (state & record_state_mask) == record_joined;
   }
 };
 
@@ -139,6 +171,7 @@ class rendezvous {
     memory_ = std::move(other.memory_);
     inode_ = other.inode_;
     nonce_seed_ = other.nonce_seed_;
+    self_ = other.self_;
     return *this;
   }
   // Opens or makes the rendezvous of a fabric. errc::fabric_unusable for a
@@ -147,9 +180,16 @@ class rendezvous {
   // For tools: never writes. ENOENT where there is none, or none that is finished.
   [[nodiscard]] static result<rendezvous> open_read_only(const fabric&) noexcept;
 
-  // Devices. leave() also withdraws the device's listeners and its ends of
-  // records; anybody may call it for a device that is dead.
+  // Devices. Who entered by this object makes listeners and records by it.
   [[nodiscard]] result<device_number> enter(const gid&) noexcept;
+  // Before a process's own device leaves: no listener or record is made by
+  // this object any more. False if a thread, or the caller's own further out on
+  // its stack, is in the midst of it: the device must then stay until it is
+  // dead, for others to sweep.
+  [[nodiscard]] bool stop() noexcept;
+  // Also withdraws the device's listeners and its ends of records, and takes
+  // back what it was about to make. For a device that stopped or is dead;
+  // anybody may call it for one that is dead, more than one at a time.
   void leave(const gid&) noexcept;
   // The device of that number, or "none".
   [[nodiscard]] gid device_of(device_number) const noexcept;
@@ -181,8 +221,11 @@ class rendezvous {
   // One end is done with its record; the second one's call frees it.
   void release(record_ref, bool is_client) noexcept;
 
-  [[nodiscard]] record* record_at(std::uint32_t index) noexcept;  // index < record_count
+  // Null if its page is not reserved. index < record_count.
+  [[nodiscard]] record* record_at(std::uint32_t index) const noexcept;
   [[nodiscard]] std::uint32_t index_of(const record*) const noexcept;
+  // Of all three tables, whatever they are in the midst of.
+  [[nodiscard]] std::size_t taken_slots() const noexcept;
 
   static constexpr std::uint32_t device_count = 2048;
   static constexpr std::uint32_t listener_count = 4096;
@@ -193,6 +236,8 @@ class rendezvous {
   [[nodiscard]] bool is_reserved(std::size_t offset) const noexcept;
   [[nodiscard]] bool reserve_page(std::size_t offset) noexcept;
   [[nodiscard]] header& head() const noexcept;
+  class filling;
+  // Null if its page is not reserved.
   [[nodiscard]] listener_entry* listener_at(std::uint32_t index) const noexcept;
   [[nodiscard]] const listener_entry* used_listener(std::uint32_t index) const noexcept;
   [[nodiscard]] device_entry* device_at(std::uint32_t index) const noexcept;
@@ -201,7 +246,9 @@ class rendezvous {
   mapping memory_;
   std::uint64_t inode_ = 0;  // of the file that is mapped
   std::uint64_t nonce_seed_ = 0;
+  std::uint32_t self_ = 0;  // the number of the device that entered, as a word
   std::atomic<std::uint64_t> nonces_{0};
+  std::atomic<std::uint32_t> fillers_{0};  // threads that fill a slot | has stopped
 };
 
 }  // namespace dibs

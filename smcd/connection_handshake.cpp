@@ -189,7 +189,7 @@ void connection::begin_talk(tcp_lane& tcp) noexcept {
 }
 
 bool connection::peer_refuses() const noexcept {
-  const std::uint32_t state = record_.at->state.load(std::memory_order_seq_cst);
+  const std::uint64_t state = record_.at->state.load(std::memory_order_seq_cst);
   const bool is_gone = (state & (end()->role == handshake_role::client ? dibs::server_gone
                                                                        : dibs::client_gone)) != 0;
   return is_gone || (theirs().flags.load(std::memory_order_seq_cst) & dibs::flag_refuses) != 0;

@@ -11,6 +11,9 @@ namespace smcd {
 void stack::leave() noexcept {
   if (!is_entered_) return;
   is_entered_ = false;
+  // Another thread may be in the midst of making something there, and goes no
+  // further when the process ends: then whoever comes next sweeps us.
+  if (!rendezvous_.stop()) return;
   rendezvous_.leave(self_.gid);
   fabric_.remove_device(self_.gid);
 }

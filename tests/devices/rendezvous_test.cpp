@@ -488,46 +488,6 @@ TEST_CASE("rendezvous: a full neighbourhood gives no record, and room comes back
   CHECK(at.publish(first_refused, client, 0, 0).at != nullptr);
 }
 
-TEST_CASE("rendezvous: a dead device leaves with its listeners and its ends of records") {
-  const scratch_fabric scratch;
-  rendezvous at = open_in(scratch);
-  support::meeting_point meet;
-  const gid dead = gid_of(0xDD);
-  const record_ref mine = at.publish(key_of(3), client, 0, 0);
-  const record_ref others = at.publish(key_of(4), client, 0, 0);
-  auto* listener = at.publish_listener(1, v4_address(0, 91), server);
-  support::child_process child([&] {
-    auto theirs = rendezvous::open(scratch.open());
-    if (!theirs || !theirs->enter(dead)) return 1;
-    if (theirs->publish_listener(1, v4_address(0, 90), dead) == nullptr) return 2;
-    static_cast<void>(theirs->publish(key_of(1), dead, 0, 0));
-    static_cast<void>(theirs->publish(key_of(2), dead, 0, 0));
-    if (!theirs->join(theirs->find(key_of(3)), dead, 0, 0)) return 3;
-    meet.tell_parent();
-    ::pause();
-    return 0;
-  });
-  meet.await_child();
-  const record_ref theirs = at.find(key_of(2));
-  REQUIRE(at.join(theirs, server, 0, 0));
-  child.kill();
-
-  at.leave(dead);
-  CHECK(at.find(key_of(1)).at == nullptr);
-  CHECK(at.find_listener(1, v4_address(0x7F000001, 90)) == nullptr);
-  CHECK(at.find_listener(1, v4_address(0x7F000001, 91)) == listener);
-  CHECK(at.find(key_of(4)).at == others.at);
-  // Ends of the living stay until they let go.
-  REQUIRE(mine.is_joined());
-  CHECK((mine.at->state.load() & dibs::server_gone) != 0);
-  REQUIRE(theirs.is_joined());
-  CHECK((theirs.at->state.load() & dibs::client_gone) != 0);
-  at.release(mine, true);
-  at.release(theirs, false);
-  CHECK(!mine.is_current());
-  CHECK(!theirs.is_current());
-}
-
 TEST_CASE("rendezvous: two processes that join one record: exactly one wins") {
   const scratch_fabric scratch;
   rendezvous at = open_in(scratch);

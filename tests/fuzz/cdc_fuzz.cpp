@@ -211,7 +211,7 @@ class battle {
       case 3: peer_.shutdown_write(); break;
       case 4: peer_.record().state.fetch_or(dibs::client_gone); break;
       case 5: peer_.record().state.fetch_or(dibs::server_gone); break;
-      case 6: peer_.record().state = todo_.number<std::uint32_t>(); break;
+      case 6: peer_.record().state = todo_.number<std::uint64_t>(); break;
       case 7: {
         peer_.side().token = todo_.number<std::uint64_t>();
         peer_.side().device.bytes[0] ^= todo_.byte();

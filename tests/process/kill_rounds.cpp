@@ -181,14 +181,8 @@ std::string look_at_leftovers(driver& on) {
   }
   auto meeting = dibs::rendezvous::open_read_only(on.fabric.open());
   if (!meeting) return {};  // nobody came to a fabric
-  std::size_t used = 0;
-  for (std::uint32_t i = 0; i < dibs::rendezvous::record_count; ++i) {
-    const dibs::record* at = meeting->record_at(i);
-    if (at != nullptr && (at->state & dibs::record_state_mask) != dibs::record_free) ++used;
-  }
-  meeting->for_each_listener([&](const dibs::listener_entry&) { ++used; });
-  // A slot may be lost when its owner goes in the middle of filling it.
-  if (used > 1 + on.rounds / 200) return std::to_string(used) + " entries left in the rendezvous";
+  const std::size_t used = meeting->taken_slots();
+  if (used != 0) return std::to_string(used) + " entries left in the rendezvous";
   return ::waitpid(-1, nullptr, WNOHANG) < 0 ? std::string() : "a process is left";
 }
 

@@ -211,11 +211,11 @@ TEST_CASE("connection: nothing is left when it is closed, and the memory is used
     REQUIRE(ends.establish());
     converse(ends, 2);
     dibs::record& record = ends.client.record();
-    const std::uint32_t generation = record.state.load() >> 8;
+    const std::uint32_t generation = dibs::generation_of(record.state);
     CHECK(ends.client.close() == connection::close_way::orderly);
-    CHECK((record.state.load() >> 8) == generation);
+    CHECK(dibs::generation_of(record.state) == generation);
     CHECK(ends.server.close() == connection::close_way::orderly);
-    CHECK((record.state.load() >> 8) == generation + 1);
+    CHECK(dibs::generation_of(record.state) == generation + 1);
     CHECK((record.state.load() & dibs::record_state_mask) == dibs::record_free);
     auto* end = stacks.of_client().ends().claim();
     if (i == 0) slot = stacks.of_client().ends().index_of(end);
@@ -484,7 +484,7 @@ TEST_CASE("connection: the first of two closes says nothing to the peer") {
   REQUIRE(ends.establish());
   ends.client.connection.share();
   CHECK(ends.client.write("still here").value() == 10);
-  const std::uint32_t before = ends.client.record().state.load();
+  const std::uint64_t before = ends.client.record().state.load();
   // As a child's exit does it.
   CHECK(ends.client.connection.say_goodbye(ends.client.tcp) == connection::close_way::orderly);
   CHECK(ends.client.record().state.load() == before);

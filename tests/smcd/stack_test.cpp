@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include <signal.h>
 #include <sys/mman.h>
 
 #include <filesystem>
@@ -115,6 +116,43 @@ TEST_CASE("stack: what a killed process left is swept by the next one, files and
   CHECK(live->meeting().find_listener(1, address(80)) == nullptr);
   CHECK(scratch.files().size() == 1 + 2 + 2);
   ::munmap(memory, 4096);
+}
+
+namespace {
+
+stack* leaver = nullptr;
+void* guarded_page = nullptr;
+
+void leave_in_the_midst(int) {
+  leaver->leave();
+  ::mprotect(guarded_page, dibs::page_size, PROT_READ | PROT_WRITE);
+}
+
+}  // namespace
+
+TEST_CASE("stack: a process that ends while a thread makes a record is swept like a killed one") {
+  const scratch_fabric scratch;
+  const dibs::connection_key key{1, dibs::v4_address(1, 1), dibs::v4_address(1, 2)};
+  support::child_process child([&] {
+    const auto made = make_stack(scratch);
+    dibs::rendezvous& at = made->meeting();
+    const dibs::record_ref first = at.publish(key, made->self().gid, 0, 0);
+    at.release(first, true);
+    leaver = made.get();
+    guarded_page = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(first.at) &
+                                           ~std::uintptr_t{dibs::page_size - 1});
+    struct sigaction action {};
+    action.sa_handler = leave_in_the_midst;
+    ::sigaction(SIGSEGV, &action, nullptr);
+    ::mprotect(guarded_page, dibs::page_size, PROT_READ);
+    return at.publish(key, made->self().gid, 0, 0).at == first.at ? 0 : 1;
+  });
+  CHECK(child.wait() == 0);
+  CHECK(scratch.count_files(".home") == 1);
+  const auto next = make_stack(scratch);
+  CHECK(scratch.count_files(".home") == 1);
+  CHECK(next->meeting().find(key).at == nullptr);
+  CHECK(next->meeting().taken_slots() == 1);  // its own device
 }
 
 TEST_CASE("stack: processes that enter and leave at once all find their place" *
