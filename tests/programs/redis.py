@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""redis-benchmark -c 50 with all its commands: redis.py DIBSOCK CASE"""
+"""redis-benchmark -c 50 with all its commands; redis with threads, with children that save, and
+with a replica: redis.py DIBSOCK CASE"""
 import re
 import subprocess
 
-from stage import HOST, IS_LONG, Capture, Lo, free_port, main, need, require
+from stage import HOST, IS_LONG, Capture, Lo, free_port, main, need, require, wait_until
 
 CLIENTS = 50
 
 
-def serve(stage, port, under=True):
+def serve(stage, port, *options, under=True):
     need("redis-server", "redis-benchmark", "redis-cli")
     return stage.serve(port, "redis-server", "--port", port, "--bind", HOST, "--save", "",
-                       "--appendonly", "no", under=under)
+                       "--appendonly", "no", *options, under=under)
 
 
 def ask(stage, port, *words):
@@ -54,7 +55,7 @@ def on_memory(stage):
 
 def on_tcp(stage, server=True, client=True):
     port, requests = free_port(), 200
-    redis = serve(stage, port, server)
+    redis = serve(stage, port, under=server)
     capture = Capture(stage, port)
     program = benchmark(stage, port, requests, "-c", 5, under=client)
     stage.require_tcp(port, program)
@@ -65,8 +66,91 @@ def on_tcp(stage, server=True, client=True):
     redis.stop()
 
 
+def load(stage, port, requests, *options):
+    """Random keys and values in pipelines, over 20 connections; under way in memory."""
+    client = benchmark(stage, port, requests, "-c", 20, "-P", 8, "-r", 20_000, "-d", 300,
+                       "-t", "set,get,lpush,hset", *options)
+    stage.require_smcd(port, client, 20)
+    return client
+
+
+def digest(stage, port):
+    return ask(stage, port, "debug", "digest").strip()
+
+
+def number(stage, port, section, name):
+    return int(re.search(rf"^{name}:(\d+)", ask(stage, port, "info", section), re.M)[1])
+
+
+def io_threads(stage):
+    """Threads that wait busily, more of them than there may be processors: few requests do."""
+    port, requests = free_port(), 50_000 if IS_LONG else 1_000
+    server = serve(stage, port, "--io-threads", 4, "--io-threads-do-reads", "yes")
+    forever = load(stage, port, 1_000_000, "--threads", 2)
+    wait_until("the threads have done something", lambda: (
+        number(stage, port, "stats", "io_threaded_reads_processed") > requests
+        and number(stage, port, "stats", "io_threaded_writes_processed") > requests))
+    forever.kill()
+    benchmark(stage, port, requests, "-c", 20, "-t", "incr").wait(100)
+    count = int(ask(stage, port, "get", "counter:__rand_int__"))
+    require(count == requests, f"{count} of {requests} INCR have arrived")
+    server.stop()
+
+
+def save(stage, port):
+    """By a child, while the parent goes on."""
+    require("started" in ask(stage, port, "bgsave"), "no child saves")
+    wait_until("redis has saved",
+               lambda: number(stage, port, "persistence", "rdb_bgsave_in_progress") == 0)
+    require("rdb_last_bgsave_status:ok" in ask(stage, port, "info", "persistence"),
+            "the child could not save")
+
+
+def background_save(stage):
+    port, other, requests = free_port(), free_port(), 500_000 if IS_LONG else 100_000
+    options = "--dir", stage.scratch, "--enable-debug-command", "local", "--rdbcompression", "no"
+    server = serve(stage, port, *options)
+    client = load(stage, port, requests)
+    for _ in range(3):
+        save(stage, port)
+    client.wait(100)
+    save(stage, port)
+    wanted = digest(stage, port)
+    server.stop()
+    loaded = serve(stage, other, *options)
+    wait_until("redis has loaded", lambda: "\nloading:0" in ask(stage, other, "info", "persistence"))
+    require(digest(stage, other) == wanted, "what was saved is something else")
+    loaded.stop()
+
+
+def replica(stage):
+    """One that comes while the master is under load, and again after its link was cut."""
+    port, other, requests = free_port(), free_port(), 500_000 if IS_LONG else 100_000
+    options = "--enable-debug-command", "local", "--repl-diskless-sync-delay", 0
+    server = serve(stage, port, *options)
+    client = load(stage, port, requests)
+    follower = serve(stage, other, "--replicaof", HOST, port, *options)
+
+    def is_in_memory():
+        return any(end["mode"] == "SMCD" and end["rx"]["lane"] == "dmb"
+                   and end["pid"] == follower.process.pid for end in stage.connections(port))
+    wait_until("the link of the replica is in memory", is_in_memory)
+    ask(stage, port, "client", "kill", "type", "replica")
+    client.wait(100)
+    wait_until("the replica has all", lambda: (
+        number(stage, other, "replication", "slave_repl_offset")
+        == number(stage, port, "replication", "master_repl_offset")))
+    wait_until("the link of the replica is in memory again", is_in_memory)
+    require(digest(stage, other) == digest(stage, port), "the replica has other keys")
+    follower.stop()
+    server.stop()
+
+
 main({
     "memory": on_memory,
+    "io_threads": io_threads,
+    "background_save": background_save,
+    "replica": replica,
     "client_only": lambda stage: on_tcp(stage, server=False),
     "server_only": lambda stage: on_tcp(stage, client=False),
 })
