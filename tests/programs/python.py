@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python's ways of serving: python.py DIBSOCK CASE"""
+import pathlib
+import re
+import sys
+
+from stage import IS_LONG, START, Lo, free_port, main
+
+PROGRAM = pathlib.Path(__file__).resolve().parent / "python_ends.py"
+CLIENTS = 4
+
+
+def pair(stage, name):
+    port = free_port()
+    server = stage.serve(port, sys.executable, PROGRAM, name, "serve", port)
+    rounds = 100 if IS_LONG else 16
+    return port, server, stage.start(sys.executable, PROGRAM, name, "talk", port, rounds)
+
+
+def on_memory(stage, name):
+    lo = Lo()
+    port, server, client = pair(stage, name)
+    stage.require_smcd(port, client, CLIENTS)
+    payload = 2 * int(re.search(r"bytes (\d+)", client.wait(60))[1])
+    lo.require_below(0.05, payload, START)
+    server.stop()
+
+
+def on_tcp(stage, name):
+    port, server, client = pair(stage, name)
+    stage.require_tcp(port, client)
+    client.wait()
+    server.stop()
+
+
+main({
+    "asyncio": lambda stage: on_memory(stage, "Asyncio"),
+    "connection": lambda stage: on_memory(stage, "Connection"),
+    "manager": lambda stage: on_memory(stage, "Manager"),
+    "threading": lambda stage: on_memory(stage, "Threading"),
+    "forking": lambda stage: on_memory(stage, "Forking"),
+    # The new program knows nothing of a connection's beginning.
+    "inherited": lambda stage: on_tcp(stage, "Inherited"),
+})
