@@ -196,12 +196,14 @@ std::uint32_t connection::patience_us() const noexcept {
   return end()->peer == end()->self ? std::min(longest, config::own_patience_us) : longest;
 }
 
-// On TCP because a ring was full once: back, when the reader caught up.
+// On TCP because a ring was full once: back, when the reader caught up, and if
+// there will be a mark left to leave the ring again.
 bool connection::may_return() const noexcept {
   const direction& to = end()->sending;
   if (dibs::chaos::one_in(4)) return false;
   return stage() == end_stage::established && !to.is_pinned && !to.is_shut &&
-         ring_room().value_or(0) > outbound_.size / 2;
+         ring_room().value_or(0) > outbound_.size / 2 &&
+         can_publish(theirs(), to.marks.load(std::memory_order_relaxed) + 1);
 }
 
 // This end does not wait for room any more.

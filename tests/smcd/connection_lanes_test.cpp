@@ -130,6 +130,26 @@ TEST_CASE("lanes of a connection: bytes on both lanes are counted together") {
   CHECK(up.problem == "");
 }
 
+TEST_CASE("lanes of a connection: the last mark is kept for the way out of the ring") {
+  two_ends ends;  // no patience
+  REQUIRE(ends.establish());
+  stream up(ends.client, ends.server);
+  while (ends.client.connection.sends_on() == lane::dmb) up.write(5000);
+  CHECK(up.read_all() == outcome::wait);
+  // As if three marks were not taken yet.
+  ends.server.side().marks_taken -= 3;
+  CHECK(up.write(10) == outcome::moved);
+  CHECK(ends.client.connection.sends_on() == lane::tcp);
+  ends.server.side().marks_taken += 1;
+  CHECK(up.write(10) == outcome::moved);
+  CHECK(ends.client.connection.sends_on() == lane::dmb);
+  for (int i = 0; i < 20; ++i) CHECK(up.write(5000) == outcome::moved);
+  ends.server.side().marks_taken += 2;
+  CHECK(up.read_all() == outcome::wait);
+  CHECK(up.taken == up.written);
+  CHECK(up.problem == "");
+}
+
 TEST_CASE("lanes of a connection: has_room and write_some agree when no mark can be announced") {
   two_ends ends;
   REQUIRE(ends.establish());
