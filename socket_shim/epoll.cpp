@@ -63,7 +63,8 @@ constinit pool<epoll_set> sets;
 
 constexpr std::uint32_t always = EPOLLERR | EPOLLHUP;
 
-// With events at hand in memory, the kernel is asked in every so many turns.
+// With events at hand in memory, the kernel is asked in every so many turns:
+// then first, because there may be more events than places for them.
 constexpr std::uint32_t turns_per_kernel_look = 8;
 
 }  // namespace
@@ -271,35 +272,38 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) no
 }
 
 // One entry for each stream and wait, however many looks found something.
-int epoll_set::report(member& of, std::uint32_t events, epoll_event* to, int done) noexcept {
-  if (of.turn == turn_) {
-    to[of.place].events |= events;
-    return done;
+void epoll_set::report(member& of, std::uint32_t events, turn& now) noexcept {
+  if (of.turn == now.number) {
+    now.to[of.place].events |= events;
+    return;
   }
-  of.turn = turn_;
-  of.place = done;
+  of.turn = now.number;
+  of.place = now.done;
   last_reported_ = &of;
-  to[done].events = events;
-  to[done].data = of.data;
+  now.to[now.done].events = events;
+  now.to[now.done++].data = of.data;
   if ((of.wanted & EPOLLONESHOT) != 0) {
     of.is_spent = true;
     static_cast<void>(tell_kernel(of, EPOLL_CTL_MOD));
   }
-  return done + 1;
 }
 
-int epoll_set::collect(epoll_event* to, int count) noexcept {
+epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
   const dibs::lock_guard guard(lock_);
-  if (++turn_ == 0) ++turn_;
+  if (++turns_ == 0) ++turns_;
+  return {turns_, to, count, 0};
+}
+
+void epoll_set::collect(turn& now) noexcept {
+  const dibs::lock_guard guard(lock_);
   if (has_queue_) {
     sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
       for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
     });
   }
   waits_for_room_ = false;
-  int done = 0;
   member* const last = last_pending_;
-  for (bool is_last = first_pending_ == nullptr; !is_last && done < count;) {
+  for (bool is_last = first_pending_ == nullptr; !is_last && now.done < now.count;) {
     member& at = *first_pending_;
     is_last = &at == last;
     first_pending_ = at.next_pending;
@@ -307,34 +311,35 @@ int epoll_set::collect(epoll_event* to, int count) noexcept {
     at.is_pending = false;
     const std::uint32_t events = events_in_memory(at);
     const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
-    if (events != 0) done = report(at, events, to, done);
+    if (events != 0) report(at, events, now);
     // Level-triggered: true until it is looked at and found false. And patience
     // with a full ring ends without a bit.
     if ((events != 0 && (at.wanted & EPOLLET) == 0) || waits_for_room) append(at);
   }
-  return done;
 }
 
-int epoll_set::ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept {
+// False if the kernel refuses, for the reason in errno.
+bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   std::array<epoll_event, 64> events;
-  const int room = std::min(count - done, static_cast<int>(events.size()));
+  const int room = std::min(now.count - now.done, static_cast<int>(events.size()));
   const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
-  if (found < 0) return done > 0 ? done : -1;
+  if (found < 0) return false;
+  dibs::chaos::stall();
   for (int i = 0; i < found; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
     member* known = members.at(event.data.u64);
     if (known == nullptr) {
-      to[done++] = event;
+      now.to[now.done++] = event;
       continue;
     }
     // Under the lock a member of this set, and its stream, cannot go away.
     const dibs::lock_guard guard(lock_);
     if (known->set != this) continue;
     const std::uint32_t wanted = events_from_kernel(*known, event.events);
-    if (wanted != 0) done = report(*known, wanted, to, done);
+    if (wanted != 0) report(*known, wanted, now);
   }
-  return done;
+  return true;
 }
 
 void epoll_set::enter(member& known) noexcept {
@@ -381,11 +386,14 @@ struct epoll_set::waiting {
   bool is_alone;
 };
 
-int epoll_set::look(int epfd, epoll_event* to, int count) noexcept {
+// Memory, and the kernel now and then, or when memory has nothing. False as
+// ask_kernel().
+bool epoll_set::look(int epfd, turn& now) noexcept {
   if (has_deaf_ || !has_queue_) enter_deaf();
-  const int done = collect(to, count);
-  const bool is_kernel_due = turn_ % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
-  return done == 0 || (done < count && is_kernel_due) ? ask_kernel(epfd, to, done, count) : done;
+  const bool is_kernel_first = now.number % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
+  if (is_kernel_first && !ask_kernel(epfd, now)) return false;
+  collect(now);
+  return now.done > 0 || is_kernel_first || ask_kernel(epfd, now);
 }
 
 // -1 if a signal ended it.
@@ -419,11 +427,11 @@ int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
     if (sleeper_->prepare()) enter_all();
   }
   for (;;) {
-    const int done = look(epfd, to, count);
-    if (done < 0) return -1;
-    if (done > 0 || until.is_over()) {
+    turn now = begin_turn(to, count);
+    if (!look(epfd, now)) return -1;
+    if (now.done > 0 || until.is_over()) {
       errno = saved;
-      return done;
+      return now.done;
     }
     // epoll_wait is never restarted after a handler ran.
     if (sleep(epfd, until, mask) < 0) return -1;

@@ -65,11 +65,19 @@ class epoll_set {
 
  private:
   struct waiting;
-  int look(int epfd, epoll_event* to, int count) noexcept;
+  // One look at everything, for one caller of wait(): others look meanwhile.
+  struct turn {
+    std::uint32_t number;
+    epoll_event* to;
+    int count;
+    int done;
+  };
+  [[nodiscard]] turn begin_turn(epoll_event* to, int count) noexcept;
+  [[nodiscard]] bool look(int epfd, turn&) noexcept;
+  void collect(turn&) noexcept;
+  [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
+  void report(member&, std::uint32_t events, turn&) noexcept;
   int sleep(int epfd, const deadline&, const sigset_t*);
-  int collect(epoll_event* to, int count) noexcept;
-  int ask_kernel(int epfd, epoll_event* to, int done, int count) noexcept;
-  int report(member&, std::uint32_t events, epoll_event* to, int done) noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
@@ -85,7 +93,7 @@ class epoll_set {
   dibs::shared_lock lock_;
   std::atomic<std::uint32_t> count_{0};
   std::uint16_t next_bit_ = 0;
-  std::uint32_t turn_ = 0;
+  std::uint32_t turns_ = 0;
   std::uint32_t waiting_ = 0;    // threads inside wait()
   bool waits_for_room_ = false;  // some member's ring is full: look again soon
   bool is_pinned_ = false;

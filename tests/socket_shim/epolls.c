@@ -379,6 +379,27 @@ static void twice(struct pair p) {
   close_pair(p);
 }
 
+/* One place for events, and bytes that nobody reads: others are told of, too. */
+static void fair_to_all(struct pair p) {
+  int told[2];
+  CHECK(pipe(told) == 0 && write(told[1], "x", 1) == 1);
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 1);
+  ctl(set, EPOLL_CTL_ADD, told[0], EPOLLIN, 2);
+  put_and_arrive(p, 10, 1, 0);
+  unsigned seen = 0;
+  for (int i = 0; i < 100; ++i) {
+    struct epoll_event event;
+    CHECK(epoll_wait(set, &event, 1, 5000) == 1);
+    seen |= (unsigned)event.data.u64;
+  }
+  CHECK(seen == 3);
+  close(told[0]);
+  close(told[1]);
+  close(set);
+  close_pair(p);
+}
+
 /* Many connections, few places for events: nobody starves. */
 static void fair(struct pair p) {
   enum { COUNT = 50 };
@@ -464,6 +485,54 @@ static void two_threads(struct pair p) {
   CHECK(t.bytes == (unsigned long long)COUNT * SIZE);
   for (int i = 0; i < COUNT; ++i) close_pair(pairs[i]);
   close(t.set);
+}
+
+/* Two threads wait on one set: each is told of no more than it has room for,
+ * and of everything that stays true. */
+struct looker {
+  int set;
+  int room;
+};
+static void* look_often(void* argument) {
+  enum { COUNT = 16, LOOKS = 5000 };
+  const struct looker* how = argument;
+  unsigned seen = 0;
+  for (int i = 0; i < LOOKS; ++i) {
+    struct epoll_event events[COUNT];
+    memset(events, 0x5A, sizeof events);
+    const int n = epoll_wait(how->set, events, how->room, 5000);
+    CHECK(n > 0 && n <= how->room);
+    for (int at = 0; at < n; ++at) {
+      CHECK(events[at].events == EPOLLIN && events[at].data.u64 < COUNT);
+      seen |= 1u << events[at].data.u64;
+    }
+    for (int at = n; at < COUNT; ++at) CHECK(events[at].events == 0x5A5A5A5A);
+  }
+  CHECK(seen == (1u << COUNT) - 1);
+  return NULL;
+}
+static void rooms(struct pair p) {
+  enum { COUNT = 16 };
+  close_pair(p);
+  struct looker lookers[2] = {{new_set(), 1}, {0, COUNT}};
+  lookers[1].set = lookers[0].set;
+  struct pair many[COUNT];
+  for (int i = 0; i < COUNT; ++i) {
+    many[i] = make_pair(SELF, V4);
+    if (is_warm) warm_up(many[i]);
+    ctl(lookers[0].set, EPOLL_CTL_ADD, many[i].ours.fd, EPOLLIN, (uint64_t)i);
+    put_and_arrive(many[i], 5, 1, 0);
+  }
+  pthread_t threads[2];
+  for (int i = 0; i < 2; ++i) {
+    CHECK(pthread_create(&threads[i], NULL, look_often, &lookers[i]) == 0);
+  }
+  for (int i = 0; i < 2; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+  for (int i = 0; i < COUNT; ++i) {
+    drain(many[i], 5, 1, 0);
+    close_pair(many[i]);
+  }
+  close(lookers[0].set);
 }
 
 /* One thread waits, another one changes the set. */
@@ -559,6 +628,7 @@ static void child_adds(struct pair p) {
 int main(int count, char** arguments) {
   if (count > 1 && strcmp(arguments[1], "shared") == 0) {
     run_with("two threads", SELF, two_threads);
+    run_with("rooms", SELF, rooms);
     run_each("added while waiting", added_while_waiting);
     run_each("over fork", over_fork);
     run_each("child adds", child_adds);
@@ -576,5 +646,6 @@ int main(int count, char** arguments) {
   run_each("exclusive", exclusive);
   run_each("twice", twice);
   run_with("fair", SELF, fair);
+  run_each("fair to all", fair_to_all);
   return 0;
 }
