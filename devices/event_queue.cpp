@@ -140,6 +140,8 @@ void event_queue::arm() noexcept {
 
 void event_queue::disarm() noexcept { block_->armed.store(0, std::memory_order_relaxed); }
 
+void event_queue::ring() noexcept { static_cast<void>(!::write(bell_.get(), "", 1)); }
+
 void event_queue::drain_bell() noexcept {
   char bytes[64];
   while (::read(bell_.get(), bytes, sizeof bytes) == static_cast<ssize_t>(sizeof bytes)) {

@@ -120,6 +120,8 @@ class event_queue {
   // After arm(), look once more at everything waited for, then sleep.
   void arm() noexcept;
   void disarm() noexcept;
+  // Wakes one who sleeps on the bell of this very queue.
+  void ring() noexcept;
   // Empties the bell after a sleep.
   void drain_bell() noexcept;
   [[nodiscard]] bool has_bits() const noexcept;

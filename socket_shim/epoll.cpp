@@ -7,6 +7,7 @@
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
 
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -78,6 +79,7 @@ void epoll_set::open(int epfd) noexcept {
 }
 
 void epoll_set::close() noexcept {
+  end_kick();
   for_each([this](member& known) noexcept { forget(known); });
   release_sleeper(sleeper_);
   sleeper_ = nullptr;
@@ -145,7 +147,9 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   next_bit_ = static_cast<std::uint16_t>((next_bit_ + 1) % dibs::queue_bits);
   made->next_of_bit = of_bit_[made->bit];
   of_bit_[made->bit] = made;
-  count_.fetch_add(1, std::memory_order_relaxed);
+  // [asleep] first access of the one who adds.
+  count_.fetch_add(1, std::memory_order_seq_cst);
+  if (in_kernel_.load(std::memory_order_seq_cst) > 0) kick();
   made->next_of_stream = stream.members.load(std::memory_order_relaxed);
   // The first member begins in step with its stream, others follow if it is not.
   if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
@@ -326,20 +330,85 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
   dibs::chaos::stall();
-  for (int i = 0; i < found; ++i) {
-    const epoll_event& event = events[static_cast<std::size_t>(i)];
-    member* known = members.at(event.data.u64);
-    if (known == nullptr) {
-      now.to[now.done++] = event;
-      continue;
-    }
-    // Under the lock a member of this set, and its stream, cannot go away.
+  for (int i = 0; i < found; ++i) take(events[static_cast<std::size_t>(i)], now);
+  return true;
+}
+
+void epoll_set::take(const epoll_event& event, turn& now) noexcept {
+  member* known = members.at(event.data.u64);
+  if (known == nullptr && event.data.ptr != this) {
+    now.to[now.done++] = event;
+    return;
+  }
+  // Under the lock a member of this set, and its stream, cannot go away.
+  const dibs::lock_guard guard(lock_);
+  if (known == nullptr) {
+    // Who does not come in so long was carried out by a signal or by fork.
+    constexpr std::uint32_t most_vain_kicks = 1000;
+    if (++vain_kicks_ > most_vain_kicks) end_kick();
+    return;
+  }
+  if (known->set != this) return;
+  const std::uint32_t wanted = events_from_kernel(*known, event.events);
+  if (wanted != 0) report(*known, wanted, now);
+}
+
+// ---- threads that sleep in the kernel --------------------------------------
+
+bool epoll_set::enter_kernel() noexcept {
+  // [asleep] The sleeper counts itself in, then looks for members; who adds one
+  // does so and then looks for sleepers. One of the two sees the other.
+  in_kernel_.fetch_add(1, std::memory_order_seq_cst);
+  dibs::chaos::stall();
+  if (count_.load(std::memory_order_seq_cst) == 0) return true;
+  int nothing = 0;
+  static_cast<void>(leave_kernel(nullptr, 0, nothing));
+  return false;
+}
+
+bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
+  const int saved = errno;
+  if (in_kernel_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
     const dibs::lock_guard guard(lock_);
-    if (known->set != this) continue;
-    const std::uint32_t wanted = events_from_kernel(*known, event.events);
-    if (wanted != 0) report(*known, wanted, now);
+    if (in_kernel_.load(std::memory_order_seq_cst) == 0) end_kick();
+  }
+  if (answer > 0) {
+    turn now = begin_turn(to, count);
+    for (int i = 0; i < answer; ++i) {
+      const epoll_event event = to[i];
+      take(event, now);
+    }
+    errno = saved;
+    if (now.done == 0) return false;
+    answer = now.done;
   }
   return true;
+}
+
+// The lock is held.
+void epoll_set::kick() noexcept {
+  if (kick_ >= 0) return;
+  const int saved = errno;
+  kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (kick_ >= 0) {
+    kick_ = self.hide(kick_);
+    vain_kicks_ = 0;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.ptr = this;
+    static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_ADD, kick_, &event));
+  }
+  errno = saved;
+}
+
+void epoll_set::end_kick() noexcept {
+  if (kick_ < 0) return;
+  const int saved = errno;
+  epoll_event unused{};
+  static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_DEL, kick_, &unused));
+  real.close(kick_);
+  kick_ = -1;
+  errno = saved;
 }
 
 void epoll_set::enter(member& known) noexcept {
@@ -378,7 +447,11 @@ struct epoll_set::waiting {
   waiting& operator=(const waiting&) = delete;
   ~waiting() {
     const dibs::lock_guard guard(in.lock_);
-    if (--in.waiting_ == 0 && in.has_queue_) in.sleeper_->queue().disarm();
+    --in.waiting_;
+    // Whoever rang has disarmed it, and others may still sleep.
+    if (in.has_queue_) {
+      in.waiting_ == 0 ? in.sleeper_->queue().disarm() : in.sleeper_->queue().arm();
+    }
   }
   static void roll_back(void* of) noexcept { static_cast<waiting*>(of)->~waiting(); }
 
@@ -419,6 +492,17 @@ int epoll_set::sleep(int epfd, const deadline& until, const sigset_t* mask) {
                   {waiting::roll_back, &here});
 }
 
+// What this thread leaves behind is for others that sleep.
+void epoll_set::pass_on() noexcept {
+  const dibs::cancel_shield not_cancelled;
+  const int saved = errno;
+  const dibs::lock_guard guard(lock_);
+  if (waiting_ > 0 && has_queue_ && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
+    sleeper_->queue().ring();
+  }
+  errno = saved;
+}
+
 int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
                     const sigset_t* mask) {
   const int saved = errno;
@@ -430,25 +514,45 @@ int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
     turn now = begin_turn(to, count);
     if (!look(epfd, now)) return -1;
     if (now.done > 0 || until.is_over()) {
+      pass_on();
       errno = saved;
       return now.done;
     }
     // epoll_wait is never restarted after a handler ran.
-    if (sleep(epfd, until, mask) < 0) return -1;
+    if (sleep(epfd, until, mask) < 0) {
+      pass_on();
+      return -1;
+    }
   }
 }
 
 // ---- sets and streams ------------------------------------------------------
 
 epoll_set* set_of(int epfd) noexcept {
+  // Two threads may come for the first time.
+  static constinit dibs::shared_lock making;
+  const dibs::shielded_guard guard(making);
   endpoint* known = self.find(epfd);
-  if (known != nullptr) return known->kind == endpoint::kind_of::epoll ? known->set : nullptr;
-  endpoint* made = self.make(endpoint::kind_of::epoll);
-  if (made == nullptr) return nullptr;
-  made->set = sets.take();
-  if (made->set != nullptr) made->set->open(epfd);
-  self.put(epfd, made);
-  return made->set;
+  if (known != nullptr && known->kind != endpoint::kind_of::epoll) return nullptr;
+  if (known == nullptr) {
+    known = self.make(endpoint::kind_of::epoll);
+    if (known == nullptr) return nullptr;
+    self.put(epfd, known);
+  }
+  if (known->set == nullptr) {
+    epoll_set* made = sets.take();
+    if (made != nullptr) made->open(epfd);
+    known->set = made;
+  }
+  return known->set;
+}
+
+void note_set(int epfd) noexcept {
+  const int saved = errno;
+  if (self.is_self() && self.settings().is_enabled) {
+    if (endpoint* made = self.make(endpoint::kind_of::epoll)) self.put(epfd, made);
+  }
+  errno = saved;
 }
 
 void close_set(epoll_set* set) noexcept {

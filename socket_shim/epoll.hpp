@@ -53,6 +53,13 @@ class epoll_set {
   // As epoll_pwait2(2). A thread may be cancelled inside.
   int wait(int epfd, epoll_event* to, int count, const deadline&, const sigset_t*);
 
+  // A thread that found no members may sleep in the kernel's own call, where it
+  // hears no bell: true counts it in, and the first member of all wakes it up.
+  // Afterwards leave_kernel() turns the kernel's answer into the program's, or
+  // says false: go on with wait().
+  [[nodiscard]] bool enter_kernel() noexcept;
+  [[nodiscard]] bool leave_kernel(epoll_event* to, int count, int& answer) noexcept;
+
   // The stream of a member changed lane.
   void follow(member&) noexcept;
   // The member's stream is closed; the kernel forgets it by itself.
@@ -78,11 +85,16 @@ class epoll_set {
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
   int sleep(int epfd, const deadline&, const sigset_t*);
+  // One event as the kernel told it.
+  void take(const epoll_event&, turn&) noexcept;
+  void kick() noexcept;
+  void end_kick() noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
   void append(member&) noexcept;
+  void pass_on() noexcept;
   void enter(member&) noexcept;
   void enter_all() noexcept;
   void enter_deaf() noexcept;
@@ -94,7 +106,10 @@ class epoll_set {
   std::atomic<std::uint32_t> count_{0};
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
-  std::uint32_t waiting_ = 0;    // threads inside wait()
+  std::uint32_t waiting_ = 0;                // threads inside wait()
+  std::atomic<std::uint32_t> in_kernel_{0};  // threads that sleep there
+  int kick_ = -1;                            // readable in the kernel's set until they are out
+  std::uint32_t vain_kicks_ = 0;
   bool waits_for_room_ = false;  // some member's ring is full: look again soon
   bool is_pinned_ = false;
   bool has_queue_ = false;
@@ -109,6 +124,8 @@ class epoll_set {
 // The set behind an epoll descriptor, made on first use; null if there is none.
 [[nodiscard]] epoll_set* set_of(int epfd) noexcept;
 void close_set(epoll_set*) noexcept;
+// A new epoll descriptor: its set is made when somebody needs it.
+void note_set(int epfd) noexcept;
 // A descriptor that is nothing to us was added to some set. If it becomes a
 // stream later, that stream stays on TCP.
 void note_in_set(int fd) noexcept;

@@ -68,6 +68,7 @@ SHIM_HOOK int pselect(int count, fd_set* in, fd_set* out, fd_set* except, const 
 SHIM_HOOK int epoll_create1(int flags) {
   const int made = real.epoll_create1(flags);
   if (made >= 0 && self.find(made) != nullptr) self.drop_stale(made);
+  if (made >= 0) shim::note_set(made);
   return made;
 }
 
@@ -87,7 +88,8 @@ SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
     return answer;
   }
   if (known->kind == endpoint::kind_of::epoll && operation == EPOLL_CTL_ADD) {
-    known->set->pin_to_tcp();  // a set in a set
+    // a set in a set
+    if (shim::epoll_set* inner = shim::set_of(fd)) inner->pin_to_tcp();
   }
   if (known->kind != endpoint::kind_of::stream) return real.epoll_ctl(epfd, operation, fd, event);
   shim::epoll_set* set = nullptr;
@@ -108,31 +110,40 @@ SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
 
 namespace {
 
-shim::epoll_set* set_with_streams(int epfd, const epoll_event* to, int count) noexcept {
+// A set without live streams is the kernel's business, but other threads may
+// add some while this one is there.
+template <class InKernel>
+int wait_on(int epfd, epoll_event* to, int count, const sigset_t* mask, const deadline& until,
+            InKernel in_kernel) noexcept {
   const endpoint* known = self.find(epfd);
   if (known == nullptr || known->kind != endpoint::kind_of::epoll || to == nullptr || count <= 0) {
-    return nullptr;
+    return in_kernel();
   }
-  return known->set != nullptr && known->set->has_members() ? known->set : nullptr;
+  if (known->set == nullptr || !known->set->has_members()) {
+    shim::epoll_set* set = shim::is_alone() ? nullptr : shim::set_of(epfd);
+    if (set == nullptr) return in_kernel();
+    if (set->enter_kernel()) {
+      int answer = in_kernel();
+      if (set->leave_kernel(to, count, answer)) return answer;
+    }
+  }
+  return known->set->wait(epfd, to, count, until, mask);
 }
 
 }  // namespace
 
 SHIM_HOOK int epoll_wait(int epfd, epoll_event* to, int count, int timeout) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
-  if (set == nullptr) return real.epoll_wait(epfd, to, count, timeout);
-  return set->wait(epfd, to, count, deadline::after_ms(timeout), nullptr);
+  return wait_on(epfd, to, count, nullptr, deadline::after_ms(timeout),
+                 [=]() noexcept { return real.epoll_wait(epfd, to, count, timeout); });
 }
 
 SHIM_HOOK int epoll_pwait(int epfd, epoll_event* to, int count, int timeout, const sigset_t* mask) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
-  if (set == nullptr) return real.epoll_pwait(epfd, to, count, timeout, mask);
-  return set->wait(epfd, to, count, deadline::after_ms(timeout), mask);
+  return wait_on(epfd, to, count, mask, deadline::after_ms(timeout),
+                 [=]() noexcept { return real.epoll_pwait(epfd, to, count, timeout, mask); });
 }
 
 SHIM_HOOK int epoll_pwait2(int epfd, epoll_event* to, int count, const timespec* timeout,
                            const sigset_t* mask) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
-  if (set == nullptr) return real.epoll_pwait2(epfd, to, count, timeout, mask);
-  return set->wait(epfd, to, count, deadline::after(timeout), mask);
+  return wait_on(epfd, to, count, mask, deadline::after(timeout),
+                 [=]() noexcept { return real.epoll_pwait2(epfd, to, count, timeout, mask); });
 }

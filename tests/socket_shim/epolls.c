@@ -559,6 +559,69 @@ static void added_while_waiting(struct pair p) {
   close_pair(p);
 }
 
+/* Two threads, one place for events each: who is told of one stream is busy
+ * until the other one was told of another. */
+struct busy {
+  int set;
+  int told[2];
+};
+static void* be_busy(void* argument) {
+  struct busy* how = argument;
+  struct epoll_event event;
+  CHECK(epoll_wait(how->set, &event, 1, 10000) == 1);
+  CHECK(write(how->told[1], &event.data.u64, sizeof event.data.u64) == sizeof event.data.u64);
+  return NULL;
+}
+static void one_each(struct pair p) {
+  const struct pair q = make_pair(SELF, V4);
+  if (is_warm) warm_up(q);
+  for (int round = 0; round < 8; ++round) {
+    struct busy how = {.set = new_set()};
+    CHECK(pipe(how.told) == 0);
+    ctl(how.set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 1);
+    ctl(how.set, EPOLL_CTL_ADD, q.ours.fd, EPOLLIN | EPOLLONESHOT, 2);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; ++i) CHECK(pthread_create(&threads[i], NULL, be_busy, &how) == 0);
+    pause_ms(5); /* let them sleep; right in any case */
+    put_and_arrive(p, 10, 1, 0);
+    if (round % 2 == 0) pause_ms(5);
+    put_and_arrive(q, 10, 1, 0);
+    uint64_t seen[2];
+    CHECK(read(how.told[0], &seen[0], sizeof seen[0]) == sizeof seen[0]);
+    CHECK(read(how.told[0], &seen[1], sizeof seen[1]) == sizeof seen[1]);
+    CHECK(seen[0] + seen[1] == 3);
+    for (int i = 0; i < 2; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+    drain(p, 10, 1, 0);
+    drain(q, 10, 1, 0);
+    close(how.told[0]);
+    close(how.told[1]);
+    close(how.set);
+  }
+  close_pair(q);
+  close_pair(p);
+}
+
+/* Threads wait on a set that has held no connection before. */
+static void first_while_waiting(struct pair p) {
+  int set = new_set();
+  int told[2];
+  CHECK(pipe(told) == 0);
+  ctl(set, EPOLL_CTL_ADD, told[0], EPOLLIN, 1);
+  pthread_t threads[3];
+  for (int i = 0; i < 3; ++i) CHECK(pthread_create(&threads[i], NULL, wait_forever, &set) == 0);
+  pause_ms(20); /* let them sleep; right in any case */
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 77);
+  pause_ms(1);
+  put_and_arrive(p, 10, 1, 0);
+  for (int i = 0; i < 3; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+  drain(p, 10, 1, 0);
+  no_event(set);
+  close(told[0]);
+  close(told[1]);
+  close(set);
+  close_pair(p);
+}
+
 /* A set made before fork, with a connection made before fork: parent and child
  * wait on it, and one of them gets the byte. */
 static void over_fork(struct pair p) {
@@ -630,6 +693,8 @@ int main(int count, char** arguments) {
     run_with("two threads", SELF, two_threads);
     run_with("rooms", SELF, rooms);
     run_each("added while waiting", added_while_waiting);
+    run_each("first while waiting", first_while_waiting);
+    run_each("one each", one_each);
     run_each("over fork", over_fork);
     run_each("child adds", child_adds);
     return 0;
