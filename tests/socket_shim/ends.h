@@ -53,6 +53,10 @@ enum family { V4, V6, MAPPED }; /* MAPPED: an IPv6 socket that talks IPv4 */
  * TCP_NODELAY, and a simple congestion control. */
 extern int has_system_defaults;
 
+/* The environment says that what carries the bytes is at its worst
+ * (TALK_ROUGH): correct still, but readiness is told more often than needed. */
+int is_rough(void);
+
 /* A listener on the loopback address of the family and a free port. */
 int listen_at(enum family, struct sockaddr_storage* at, socklen_t* size);
 int connect_to(const struct sockaddr_storage* at, socklen_t size);

@@ -13,6 +13,9 @@ for a program that hangs, 77 for what cannot be done here.
   --sweep PROGRAM   run at the end on the same fabric; must leave it empty
   --fabric KIND     own (default), missing, unwritable, file, full
   --env NAME=VALUE  more of the environment
+  --chaos SEED      the library does what seldom happens (devices/chaos.hpp); the
+                    environment's DIBSOCK_CHAOS names another seed. Programs are
+                    told by TALK_ROUGH, and may then be told of an edge twice
   --timeout SECONDS
 """
 import argparse
@@ -185,6 +188,7 @@ def parse():
     options.add_argument("--sweep")
     options.add_argument("--fabric", default="own")
     options.add_argument("--env", action="append", default=[])
+    options.add_argument("--chaos")
     options.add_argument("--timeout", type=float, default=25)
     return options.parse_args(arguments[:split]), arguments[split + 1:]
 
@@ -195,6 +199,10 @@ def main():
     try:
         fabric = Fabric(options.fabric)
         environment = environment_for(fabric, options.shim, options.env)
+        if options.chaos:
+            seed = os.environ.get("DIBSOCK_CHAOS", options.chaos)
+            print(f"DIBSOCK_CHAOS={seed}", file=sys.stderr)
+            environment.update(DIBSOCK_CHAOS=seed, TALK_ROUGH="yes")
         if options.lane != "any":
             environment["TALK_LANE"] = options.lane
         status, output = run(command, environment, options.timeout)
