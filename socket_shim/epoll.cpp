@@ -388,6 +388,7 @@ bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
 // The lock is held.
 void epoll_set::kick() noexcept {
   if (kick_ >= 0) return;
+  const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
   if (kick_ >= 0) {
@@ -403,6 +404,7 @@ void epoll_set::kick() noexcept {
 
 void epoll_set::end_kick() noexcept {
   if (kick_ < 0) return;
+  const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   epoll_event unused{};
   static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_DEL, kick_, &unused));
