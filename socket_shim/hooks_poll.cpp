@@ -3,6 +3,7 @@
 #include <socket_shim/hook.hpp>
 
 #include <socket_shim/epoll.hpp>
+#include <socket_shim/memory.hpp>
 #include <socket_shim/poll.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -10,6 +11,9 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+
+#include <algorithm>
+#include <climits>
 
 using shim::deadline;
 using shim::endpoint;
@@ -23,13 +27,17 @@ SHIM_HOOK int poll(pollfd* fds, nfds_t count, int timeout) {
   return shim::poll_streams(fds, count, deadline::after_ms(timeout), nullptr);
 }
 
+SHIM_HOOK int __poll(pollfd*, nfds_t, int) __attribute__((alias("poll")));
+
 SHIM_HOOK int __poll_chk(pollfd* fds, nfds_t count, int timeout, std::size_t room) {
   if (room / sizeof(pollfd) < count) __builtin_trap();
   return poll(fds, count, timeout);
 }
 
 SHIM_HOOK int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  if (!shim::concerns_us(fds, count)) return real.ppoll(fds, count, timeout, mask);
+  if (!shim::concerns_us(fds, count) || (timeout != nullptr && !shim::is_time(timeout))) {
+    return real.ppoll(fds, count, timeout, mask);
+  }
   return shim::poll_streams(fds, count, deadline::after(timeout), mask);
 }
 
@@ -40,13 +48,17 @@ SHIM_HOOK int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, co
 }
 
 SHIM_HOOK int select(int count, fd_set* in, fd_set* out, fd_set* except, timeval* timeout) {
-  if (!shim::concerns_us(count, in, out, except)) {
+  const bool is_sound = timeout == nullptr || (shim::is_writable(timeout, sizeof *timeout) &&
+                                               timeout->tv_sec >= 0 && timeout->tv_usec >= 0);
+  if (!is_sound || !shim::concerns_us(count, in, out, except)) {
     return real.select(count, in, out, except, timeout);
   }
   if (timeout == nullptr) {
     return shim::select_streams(count, in, out, except, deadline::never(), nullptr);
   }
-  const timespec wanted{timeout->tv_sec, timeout->tv_usec * 1000};
+  // More microseconds than a second has are allowed here.
+  const timespec wanted{timeout->tv_sec + timeout->tv_usec / 1'000'000,
+                        timeout->tv_usec % 1'000'000 * 1000};
   const deadline until = deadline::after(&wanted);
   const int found = shim::select_streams(count, in, out, except, until, nullptr);
   // Linux tells how much time was left.
@@ -54,10 +66,12 @@ SHIM_HOOK int select(int count, fd_set* in, fd_set* out, fd_set* except, timeval
   *timeout = {left.tv_sec, left.tv_nsec / 1000};
   return found;
 }
+SHIM_HOOK int __select(int, fd_set*, fd_set*, fd_set*, timeval*) __attribute__((alias("select")));
 
 SHIM_HOOK int pselect(int count, fd_set* in, fd_set* out, fd_set* except, const timespec* timeout,
                       const sigset_t* mask) {
-  if (!shim::concerns_us(count, in, out, except)) {
+  if ((timeout != nullptr && !shim::is_time(timeout)) ||
+      !shim::concerns_us(count, in, out, except)) {
     return real.pselect(count, in, out, except, timeout, mask);
   }
   return shim::select_streams(count, in, out, except, deadline::after(timeout), mask);
@@ -65,11 +79,7 @@ SHIM_HOOK int pselect(int count, fd_set* in, fd_set* out, fd_set* except, const 
 
 // ---- epoll -----------------------------------------------------------------
 
-SHIM_HOOK int epoll_create1(int flags) {
-  const int made = real.epoll_create1(flags);
-  if (made >= 0 && self.find(made) != nullptr) self.drop_stale(made);
-  return made;
-}
+SHIM_HOOK int epoll_create1(int flags) { return self.fresh(real.epoll_create1(flags)); }
 
 SHIM_HOOK int epoll_create(int size) {
   if (size <= 0) {
@@ -89,7 +99,10 @@ SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
   if (known->kind == endpoint::kind_of::epoll && operation == EPOLL_CTL_ADD) {
     known->set->pin_to_tcp();  // a set in a set
   }
-  if (known->kind != endpoint::kind_of::stream) return real.epoll_ctl(epfd, operation, fd, event);
+  if (known->kind != endpoint::kind_of::stream ||
+      (operation != EPOLL_CTL_DEL && !shim::is_readable(event, sizeof *event))) {
+    return real.epoll_ctl(epfd, operation, fd, event);
+  }
   shim::epoll_set* set = nullptr;
   for (shim::member* at = known->members.load(std::memory_order_acquire); at != nullptr;
        at = at->next_of_stream) {
@@ -108,31 +121,53 @@ SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
 
 namespace {
 
-shim::epoll_set* set_with_streams(int epfd, const epoll_event* to, int count) noexcept {
+shim::epoll_set* set_with_streams(int epfd, int count) noexcept {
   const endpoint* known = self.find(epfd);
-  if (known == nullptr || known->kind != endpoint::kind_of::epoll || to == nullptr || count <= 0) {
+  constexpr int most = INT_MAX / static_cast<int>(sizeof(epoll_event));
+  if (known == nullptr || known->kind != endpoint::kind_of::epoll || count <= 0 || count > most) {
     return nullptr;
   }
   return known->set != nullptr && known->set->has_members() ? known->set : nullptr;
 }
 
+int wait_on(shim::epoll_set& set, int epfd, epoll_event* to, int count, const deadline& until,
+            const sigset_t* mask) noexcept {
+  constexpr int enough = 1024;  // one call need not give more
+  const int room = std::min(count, enough);
+  if (shim::is_writable(to, static_cast<std::size_t>(room) * sizeof *to)) [[likely]] {
+    return set.wait(epfd, to, room, until, mask);
+  }
+  // Not all of that memory is there: no more than one at a time.
+  epoll_event one{};
+  const int found = set.wait(epfd, &one, 1, until, mask);
+  if (found <= 0) return found;
+  if (!shim::is_writable(to, sizeof *to)) {
+    errno = EFAULT;
+    return -1;
+  }
+  *to = one;
+  return 1;
+}
+
 }  // namespace
 
 SHIM_HOOK int epoll_wait(int epfd, epoll_event* to, int count, int timeout) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
+  shim::epoll_set* set = set_with_streams(epfd, count);
   if (set == nullptr) return real.epoll_wait(epfd, to, count, timeout);
-  return set->wait(epfd, to, count, deadline::after_ms(timeout), nullptr);
+  return wait_on(*set, epfd, to, count, deadline::after_ms(timeout), nullptr);
 }
 
 SHIM_HOOK int epoll_pwait(int epfd, epoll_event* to, int count, int timeout, const sigset_t* mask) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
+  shim::epoll_set* set = set_with_streams(epfd, count);
   if (set == nullptr) return real.epoll_pwait(epfd, to, count, timeout, mask);
-  return set->wait(epfd, to, count, deadline::after_ms(timeout), mask);
+  return wait_on(*set, epfd, to, count, deadline::after_ms(timeout), mask);
 }
 
 SHIM_HOOK int epoll_pwait2(int epfd, epoll_event* to, int count, const timespec* timeout,
                            const sigset_t* mask) {
-  shim::epoll_set* set = set_with_streams(epfd, to, count);
-  if (set == nullptr) return real.epoll_pwait2(epfd, to, count, timeout, mask);
-  return set->wait(epfd, to, count, deadline::after(timeout), mask);
+  shim::epoll_set* set = set_with_streams(epfd, count);
+  if (set == nullptr || (timeout != nullptr && !shim::is_time(timeout))) {
+    return real.epoll_pwait2(epfd, to, count, timeout, mask);
+  }
+  return wait_on(*set, epfd, to, count, deadline::after(timeout), mask);
 }
