@@ -43,6 +43,47 @@ FILE* open_over_hooks(int fd, const char* mode) noexcept {
   return opened;
 }
 
+// Made by open_over_hooks(): as other FILEs over cookies it knows no wide
+// characters, but unlike them it has a descriptor.
+bool is_over_hooks(const FILE& file) noexcept {
+  const auto wide = reinterpret_cast<std::intptr_t>(file._wide_data);
+  return file._fileno >= 0 && (wide == 0 || wide == -1);
+}
+
+int flags_of(const char* mode) noexcept {
+  const bool is_both = std::strchr(mode, '+') != nullptr;
+  int flags = is_both ? O_RDWR : mode[0] == 'r' ? O_RDONLY : O_WRONLY;
+  if (mode[0] != 'r') flags |= O_CREAT | (mode[0] == 'a' ? O_APPEND : O_TRUNC);
+  if (std::strchr(mode, 'x') != nullptr) flags |= O_EXCL;
+  return std::strchr(mode, 'e') != nullptr ? flags | O_CLOEXEC : flags;
+}
+
+// libc cannot put a file behind such a FILE. It stays what it is, over another
+// descriptor of the same number; only seeking is lost.
+FILE* reopen_over_hooks(const char* path, const char* mode, FILE* file) noexcept {
+  constexpr int no_reads = 4;
+  constexpr int no_writes = 8;
+  const int fd = file->_fileno;
+  const int flags = flags_of(mode);
+  // A socket cannot be opened once more in another mode.
+  const int made = path != nullptr ? ::open(path, flags, 0666) : -1;
+  if (path == nullptr) errno = ENXIO;
+  if (made < 0) {
+    const int saved = errno;
+    real.close(fd);
+    file->_fileno = -1;
+    errno = saved;
+    return nullptr;
+  }
+  real.dup3(made, fd, flags & O_CLOEXEC);
+  real.close(made);
+  ::clearerr(file);
+  file->_flags &= ~(no_reads | no_writes);
+  if ((flags & O_ACCMODE) == O_RDONLY) file->_flags |= no_writes;
+  if ((flags & O_ACCMODE) == O_WRONLY) file->_flags |= no_reads;
+  return file;
+}
+
 // stdio is about to close the descriptor of this FILE.
 void before_closing(FILE* file) noexcept {
   const int fd = file != nullptr ? ::fileno(file) : -1;
@@ -75,6 +116,9 @@ SHIM_HOOK int _IO_fclose(FILE*) __attribute__((alias("fclose")));
 SHIM_HOOK FILE* freopen(const char* path, const char* mode, FILE* file) {
   static real_function<FILE*(const char*, const char*, FILE*)> next("freopen64");
   before_closing(file);
+  if (file != nullptr && mode != nullptr && is_over_hooks(*file)) {
+    return reopen_over_hooks(path, mode, file);
+  }
   FILE* opened = next(path, mode, file);
   if (opened != nullptr) self.fresh(::fileno(opened));
   return opened;
