@@ -26,11 +26,16 @@ inline constexpr int kernel_only = MSG_OOB | MSG_ERRQUEUE | MSG_ZEROCOPY | MSG_F
   return reinterpret_cast<std::intptr_t>(at) >= 0;
 }
 
+// Bytes in these buffers, or `unsound`: something is wrong with them.
+inline constexpr std::size_t unsound = SIZE_MAX;
+[[nodiscard]] std::size_t size_of(const iovec* parts, std::size_t count) noexcept;
+[[nodiscard]] std::size_t size_of(const msghdr* message) noexcept;
+
 // The live stream whose bytes a call of this size and flags moves; or none, and
 // the kernel's call is right. It is also for calls without a byte.
 [[nodiscard]] inline pinned stream_for(int fd, std::size_t size, int flags) noexcept {
   pinned known = self.find_live(fd);
-  if (!known || size == 0) [[likely]]
+  if (!known || size == 0 || size == unsound) [[likely]]
     return {};
   if ((flags & kernel_only) != 0) {
     if ((flags & MSG_ERRQUEUE) == 0) self.retire(fd);
@@ -40,12 +45,8 @@ inline constexpr int kernel_only = MSG_OOB | MSG_ERRQUEUE | MSG_ZEROCOPY | MSG_F
 }
 [[nodiscard]] inline pinned stream_for(int fd, const void* at, std::size_t size,
                                        int flags) noexcept {
-  return stream_for(fd, is_possible(at) ? size : 0, flags);
+  return stream_for(fd, is_possible(at) ? size : unsound, flags);
 }
-
-// Bytes in these buffers, 0 if there is something wrong with them.
-[[nodiscard]] std::size_t size_of(const iovec* parts, std::size_t count) noexcept;
-[[nodiscard]] std::size_t size_of(const msghdr* message) noexcept;
 
 [[nodiscard]] inline smcd::buffers list(const iovec* parts, std::size_t count) noexcept {
   return {parts, count};

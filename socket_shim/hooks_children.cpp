@@ -150,7 +150,8 @@ SHIM_HOOK int clone(int (*run)(void*), void* stack, int flags, void* argument, .
   self.after_fork_in_parent();
   return child;
 }
-SHIM_HOOK int __clone(int (*)(void*), void*, int, void*, ...) noexcept __attribute__((alias("clone")));
+SHIM_HOOK int __clone(int (*)(void*), void*, int, void*, ...) noexcept
+    __attribute__((alias("clone")));
 
 // A thread with descriptors of its own: numbers mean one thing here, another
 // there.

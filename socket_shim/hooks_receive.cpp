@@ -126,18 +126,31 @@ SHIM_HOOK ssize_t preadv64v2(int fd, const iovec* parts, int count, off64_t at, 
 }
 SHIM_HOOK ssize_t preadv2(int, const iovec*, int, off_t, int) __attribute__((alias("preadv64v2")));
 
+namespace {
+
+// As the kernel fills in a message from TCP, which has neither names nor control
+// data. It does so last, when the bytes are gone.
+ssize_t complete(msghdr* message, ssize_t got, int flags) noexcept {
+  if (got < 0) return got;
+  if (!shim::is_writable(message, sizeof *message)) return fail(EFAULT);
+  if (message->msg_name != nullptr) message->msg_namelen = 0;
+  message->msg_controllen = 0;
+  message->msg_flags = flags & MSG_CMSG_CLOEXEC;
+  return got;
+}
+
+}  // namespace
+
 SHIM_HOOK ssize_t recvmsg(int fd, msghdr* message, int flags) {
   if (self.find(fd) != nullptr) {
-    pinned known = stream_for(fd, shim::size_of(message), flags);
-    if (known && shim::is_writable(message, sizeof *message)) {
+    const std::size_t size = shim::size_of(message);
+    if (size == 0 && stream_for(fd, 1, flags)) {
+      return complete(message, receive_nothing(fd, nullptr, flags), flags);
+    }
+    if (pinned known = stream_for(fd, size, flags)) {
       const ssize_t got =
           receive_parts(std::move(known), fd, message->msg_iov, message->msg_iovlen, flags);
-      if (got >= 0) {
-        if (message->msg_name != nullptr) message->msg_namelen = 0;
-        message->msg_controllen = 0;
-        message->msg_flags = flags & MSG_CMSG_CLOEXEC;
-      }
-      if (got != not_ours) return got;
+      if (got != not_ours) return complete(message, got, flags);
     }
   }
   const ssize_t got = real.recvmsg(fd, message, flags);
