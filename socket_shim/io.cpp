@@ -110,6 +110,15 @@ bool is_stale(endpoint& of, int fd, std::uint64_t now) noexcept {
   return true;
 }
 
+// A young connection is not compared with the kernel's: its bytes take the
+// kernel's way, and come to no harm. But not through calls for sockets, if there
+// is none any more.
+ssize_t told_by_kernel(ssize_t answer, int fd) noexcept {
+  if (answer >= 0 || errno != ENOTSOCK) return answer;
+  self.drop_stale(fd);
+  return not_ours;
+}
+
 ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags,
                       std::uint64_t now) noexcept {
   const bool is_peek = (flags & MSG_PEEK) != 0;
@@ -191,7 +200,7 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
                                        : real.recvmsg(fd, &message, flags);
     from.link.leave_early(got > 0 && (flags & MSG_PEEK) == 0 ? static_cast<std::size_t>(got) : 0,
                           0);
-    return got;
+    return told_by_kernel(got, fd);
   }
   const std::uint64_t now = dibs::ticks();
   if (is_stale(from, fd, now)) return not_ours;
@@ -205,7 +214,7 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) noexcept {
     got = receive_bytes(from, fd, to, flags, now);
   }
   if (got >= 0) errno = saved;
-  return got;
+  return told_by_kernel(got, fd);
 }
 
 ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
@@ -218,13 +227,13 @@ ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) noexcept {
             ? real.send(fd, static_cast<const void*>(from[0].iov_base), from[0].iov_len, flags)
             : real.sendmsg(fd, &message, flags);
     to.link.leave_early(0, sent > 0 ? static_cast<std::size_t>(sent) : 0);
-    return sent;
+    return told_by_kernel(sent, fd);
   }
   const std::uint64_t now = dibs::ticks();
   if (is_stale(to, fd, now)) return not_ours;
   const ssize_t sent = transmit_bytes(to, fd, from, flags, now);
   if (sent >= 0) errno = saved;
-  return sent;
+  return told_by_kernel(sent, fd);
 }
 
 }  // namespace shim
