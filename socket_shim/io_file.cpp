@@ -81,9 +81,9 @@ ssize_t receive_to_pipe(endpoint& from, int fd, int to, std::size_t size, unsign
     if ((ask.revents & (POLLOUT | POLLERR)) == 0) return fail(EAGAIN);
     most = std::min<std::size_t>(most, PIPE_BUF);  // so much fits for sure
   }
-  const int how = (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0;
+  // Only the pipe heeds the flag.
   const iovec part{piece.data(), most};
-  const ssize_t seen = receive(from, fd, {&part, 1}, how | MSG_PEEK);
+  const ssize_t seen = receive(from, fd, {&part, 1}, MSG_PEEK);
   if (seen <= 0) return seen;
   const ssize_t moved =
       real.write(to, static_cast<const void*>(piece.data()), static_cast<std::size_t>(seen));
