@@ -92,6 +92,7 @@ config read_config(environment from) noexcept {
   reader read(from, made);
   read.text("DIBSOCK_FABRIC", made.fabric);
   read.flag("DIBSOCK", made.is_enabled);
+  read.flag("DIBSOCK_IO_URING", made.has_io_uring);
   read.flag("DIBSOCK_LOG", made.logs);
   read.ueids("DIBSOCK_UEID");
   read.number("DIBSOCK_BUFFER", 16 * 1024, 4 * 1024 * 1024, made.buffer_size);

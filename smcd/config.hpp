@@ -17,6 +17,7 @@ struct config {
   std::array<eid, 4> ueids{default_ueid};  // DIBSOCK_UEID, comma separated, preference order
   std::uint8_t ueid_count = 1;
   bool is_enabled = true;                  // DIBSOCK=off: everything stays on TCP
+  bool has_io_uring = true;                // DIBSOCK_IO_URING=off: programs find none
   bool logs = false;                       // DIBSOCK_LOG=1: fallbacks are told on stderr
   std::uint32_t buffer_size = 256 * 1024;  // DIBSOCK_BUFFER (suffix k, m): DMB of a connection
   std::uint32_t spin_us = 50;              // DIBSOCK_SPIN_US: upper bound of a spin

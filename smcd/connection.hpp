@@ -80,6 +80,13 @@ class connection {
   // Bytes written and not yet read by the peer, of the DMB lane.
   [[nodiscard]] std::size_t unread_by_peer() noexcept;
 
+  // What the kernel's counters of this socket lack, bytes in DMBs, less what they
+  // have besides, CLC messages.
+  [[nodiscard]] std::int64_t received_besides() noexcept;
+  [[nodiscard]] std::int64_t sent_besides() noexcept;
+  // The error that the TCP lane told us and we have not told yet, or 0 (SO_ERROR).
+  [[nodiscard]] int take_error() noexcept;
+
   // True if it can never leave TCP (again): the driver may then use the
   // socket's own calls and forget about us.
   [[nodiscard]] bool is_plain() const noexcept { return stage() == end_stage::plain; }
@@ -181,7 +188,8 @@ class connection {
   }
 
   // Reading; `receiving.lock` is held.
-  [[nodiscard]] result<std::size_t> read_ring(buffers, bool is_peek, std::uint64_t word) noexcept;
+  [[nodiscard]] result<std::size_t> read_ring(tcp_lane&, buffers, bool is_peek,
+                                              std::uint64_t word) noexcept;
   [[nodiscard]] result<std::size_t> read_tcp(tcp_lane&, buffers, bool is_peek,
                                              std::uint64_t word) noexcept;
   enum class turn : std::uint8_t { go_on, clc, nothing, broken };

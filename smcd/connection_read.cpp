@@ -68,7 +68,7 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
           if (!got && from.word.load(std::memory_order_relaxed) != word) continue;
           return got;
         }
-        const result<std::size_t> got = read_ring(to, is_peek, word);
+        const result<std::size_t> got = read_ring(tcp, to, is_peek, word);
         if (!got || *got > 0) return got;
         // A signal handler read what we were about to.
         if (from.word.load(std::memory_order_relaxed) != word) continue;
@@ -121,6 +121,12 @@ void connection::keep(const result<std::size_t>& over) noexcept {
 result<std::size_t> connection::tell(const result<std::size_t>& over) noexcept {
   const int kept = std::exchange(untold_error_, 0);
   return over && kept != 0 ? result<std::size_t>(dibs::system_error(kept)) : over;
+}
+
+int connection::take_error() noexcept {
+  if (is_young()) return 0;
+  const dibs::lock_guard guard(end()->receiving.lock);
+  return std::exchange(untold_error_, 0);
 }
 
 // Carries out marks at the reader's offset, as far as that takes no CLC.
@@ -196,7 +202,8 @@ std::optional<std::uint32_t> connection::ring_used() const noexcept {
 
 // `word`: of before the caller looked at the marks. Gives less than there is,
 // or nothing, if that changes meanwhile.
-result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_t word) noexcept {
+result<std::size_t> connection::read_ring(tcp_lane& tcp, buffers to, bool is_peek,
+                                          std::uint64_t word) noexcept {
   direction& from = end()->receiving;
   const std::optional<std::uint32_t> used = ring_used();
   if (!used) return make_error_code(errc::bad_cursor);
@@ -207,6 +214,7 @@ result<std::size_t> connection::read_ring(buffers to, bool is_peek, std::uint64_
   const std::uint32_t size = whole < 1024 ? whole : dibs::chaos::at_most(whole);
   // Edge-triggered programs stop at a short read: the rest is news to them.
   if (size < whole && !is_peek) wake_waiters();
+  if (!tcp.may_write(to, size)) return dibs::system_error(EFAULT);
   buffer_walk walk(to);
   std::uint32_t done = 0;
   place at = lane_word::unpack(word).at;
@@ -356,6 +364,15 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   }
   take(~std::uint64_t{0});
   return static_cast<std::size_t>(at - from.offset());
+}
+
+std::int64_t connection::received_besides() noexcept {
+  if (is_young()) return 0;
+  direction& from = end()->receiving;
+  const dibs::lock_guard guard(from.lock);
+  const bool has_ring = inbound_.control.load(std::memory_order_acquire) != nullptr;
+  const std::uint64_t in_dmb = has_ring ? from.dmb_bytes() + ring_used().value_or(0) : 0;
+  return static_cast<std::int64_t>(in_dmb - from.clc_bytes);
 }
 
 bool connection::input_hint() const noexcept {

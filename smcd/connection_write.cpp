@@ -74,6 +74,9 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
           to.wanted.store(enough, std::memory_order_relaxed);
           return dibs::would_block();
         }
+        if (!tcp.may_read(from, std::min<std::size_t>(*room, total_size(from)))) {
+          return dibs::system_error(EFAULT);
+        }
         to.wanted.store(1, std::memory_order_relaxed);
         const std::size_t sent = write_ring(from, *room, word);
         // [left] Looked at after the cursor is published: either we see that
@@ -253,6 +256,14 @@ std::size_t connection::unread_by_peer() noexcept {
   if (stage() != end_stage::established) return 0;
   const dibs::lock_guard guard(end()->sending.lock);
   return outbound_.size - ring_room().value_or(outbound_.size);
+}
+
+std::int64_t connection::sent_besides() noexcept {
+  if (is_young()) return 0;
+  const direction& to = end()->sending;
+  const dibs::lock_guard guard(end()->sending.lock);
+  const bool has_ring = outbound_.control.load(std::memory_order_acquire) != nullptr;
+  return static_cast<std::int64_t>((has_ring ? to.dmb_bytes() : 0) - to.clc_bytes);
 }
 
 // The peer said that it closed the socket. Only then: a dead one says nothing.

@@ -6,6 +6,7 @@
 
 #include <devices/inet.hpp>
 #include <smcd/error.hpp>
+#include <smcd/ring.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -40,6 +41,11 @@ class tcp_lane {
   // by SO_RCVBUF, in bytes, 0 if it left that to us.
   [[nodiscard]] virtual bool may_leave_tcp() noexcept { return true; }
   [[nodiscard]] virtual std::uint32_t wanted_buffer() noexcept { return 0; }
+  // Is the memory there that the first n bytes of a caller's buffers name? Asked
+  // before bytes are copied to or from a DMB; where the kernel copies, it finds
+  // out itself. A driver that trusts its callers need not look.
+  [[nodiscard]] virtual bool may_read(buffers, std::size_t) noexcept { return true; }
+  [[nodiscard]] virtual bool may_write(buffers, std::size_t) noexcept { return true; }
 
  protected:
   ~tcp_lane() = default;

@@ -39,6 +39,8 @@ struct endpoint {
   static constexpr std::uint64_t not_asked = ~std::uint64_t{0};
   std::atomic<std::uint64_t> receive_timeout_us{not_asked};  // 0: none
   std::atomic<std::uint64_t> send_timeout_us{not_asked};
+  // Ticks when its number was last seen to be this socket's.
+  std::atomic<std::uint64_t> verified{0};
   std::atomic<member*> members{nullptr};  // its places in epoll sets
   std::atomic<std::uint32_t> synced{0};   // what these were last told (epoll.cpp)
 

@@ -5,3 +5,8 @@
 // _FORTIFY_SOURCE, or their inline wrappers collide with the hooks.
 
 #define SHIM_HOOK extern "C" __attribute__((visibility("default")))
+
+// Aliases of a hook need not repeat what the libc headers promise of it.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmissing-attributes"
+#endif

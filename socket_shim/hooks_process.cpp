@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hooks: other programs in this process's place. What they inherit must not be
-// about to speak CLC, since nobody knows whether they can.
+// Hooks: other programs in this process's place, and its end. What a program
+// inherits must not be about to speak CLC, since nobody knows whether it can.
 #include <socket_shim/hook.hpp>
 
 #include <socket_shim/process.hpp>
@@ -13,113 +13,100 @@
 
 using shim::self;
 
-SHIM_HOOK int execve(const char* path, char* const* arguments, char* const* environment) {
-  using function = int(const char*, char* const*, char* const*);
-  static shim::real_function<function> next("execve");
+namespace {
+
+// libc's own of the exec family call its execve past our hook, so each has one.
+template <class Function, class... Arguments>
+int replace_program(shim::real_function<Function>& next, Arguments... arguments) noexcept {
   self.before_exec();
-  const int failed = next(path, arguments, environment);
+  const int failed = next(arguments...);
   self.after_failed_exec();
   return failed;
+}
+
+// The arguments of execl and its kin, the null included: how many they are and,
+// if there is room for them, a copy.
+std::size_t gather(const char* first, std::va_list& list, char** to) noexcept {
+  std::size_t count = 0;
+  for (char* at = const_cast<char*>(first);; at = va_arg(list, char*)) {
+    if (to != nullptr) to[count] = at;
+    ++count;
+    if (at == nullptr) return count;
+  }
+}
+
+// Runs with them as an array. `list` stands behind the null then.
+template <class Run>
+int with_array(const char* first, std::va_list& list, Run run) noexcept {
+  std::va_list counted;
+  va_copy(counted, list);
+  const std::size_t count = gather(first, counted, nullptr);
+  va_end(counted);
+  auto** arguments = static_cast<char**>(__builtin_alloca(count * sizeof(char*)));
+  gather(first, list, arguments);
+  return run(arguments);
+}
+
+}  // namespace
+
+SHIM_HOOK int execve(const char* path, char* const* arguments, char* const* environment) {
+  static shim::real_function<int(const char*, char* const*, char* const*)> next("execve");
+  return replace_program(next, path, arguments, environment);
 }
 
 SHIM_HOOK int execv(const char* path, char* const* arguments) {
-  using function = int(const char*, char* const*);
-  static shim::real_function<function> next("execv");
-  self.before_exec();
-  const int failed = next(path, arguments);
-  self.after_failed_exec();
-  return failed;
+  static shim::real_function<int(const char*, char* const*)> next("execv");
+  return replace_program(next, path, arguments);
 }
 
 SHIM_HOOK int execvp(const char* file, char* const* arguments) {
-  using function = int(const char*, char* const*);
-  static shim::real_function<function> next("execvp");
-  self.before_exec();
-  const int failed = next(file, arguments);
-  self.after_failed_exec();
-  return failed;
+  static shim::real_function<int(const char*, char* const*)> next("execvp");
+  return replace_program(next, file, arguments);
 }
 
 SHIM_HOOK int execvpe(const char* file, char* const* arguments, char* const* environment) {
-  using function = int(const char*, char* const*, char* const*);
-  static shim::real_function<function> next("execvpe");
-  self.before_exec();
-  const int failed = next(file, arguments, environment);
-  self.after_failed_exec();
-  return failed;
+  static shim::real_function<int(const char*, char* const*, char* const*)> next("execvpe");
+  return replace_program(next, file, arguments, environment);
 }
 
 SHIM_HOOK int fexecve(int fd, char* const* arguments, char* const* environment) {
-  using function = int(int, char* const*, char* const*);
-  static shim::real_function<function> next("fexecve");
-  self.before_exec();
-  const int failed = next(fd, arguments, environment);
-  self.after_failed_exec();
-  return failed;
+  static shim::real_function<int(int, char* const*, char* const*)> next("fexecve");
+  return replace_program(next, fd, arguments, environment);
 }
 
 SHIM_HOOK int execveat(int directory, const char* path, char* const* arguments,
                        char* const* environment, int flags) {
   using function = int(int, const char*, char* const*, char* const*, int);
   static shim::real_function<function> next("execveat");
-  self.before_exec();
-  const int failed = next(directory, path, arguments, environment, flags);
-  self.after_failed_exec();
-  return failed;
+  return replace_program(next, directory, path, arguments, environment, flags);
 }
 
-namespace {
-
-// The arguments behind the first one of execl and its kin, with the null.
-std::size_t count_arguments(std::va_list& list) noexcept {
-  std::size_t count = 1;
-  while (va_arg(list, char*) != nullptr) ++count;
-  return count;
-}
-
-void copy_arguments(const char* first, std::va_list& list, char** to) noexcept {
-  *to = const_cast<char*>(first);
-  while (*to != nullptr) *++to = va_arg(list, char*);
-}
-
-}  // namespace
-
-// libc's own of these three call its execve past our hook.
 SHIM_HOOK int execl(const char* path, const char* first, ...) {
   std::va_list list;
   va_start(list, first);
-  const std::size_t count = 1 + count_arguments(list);
+  const int failed =
+      with_array(first, list, [&](char** arguments) noexcept { return execv(path, arguments); });
   va_end(list);
-  auto** arguments = static_cast<char**>(__builtin_alloca(count * sizeof(char*)));
-  va_start(list, first);
-  copy_arguments(first, list, arguments);
-  va_end(list);
-  return execv(path, arguments);
+  return failed;
 }
 
 SHIM_HOOK int execlp(const char* file, const char* first, ...) {
   std::va_list list;
   va_start(list, first);
-  const std::size_t count = 1 + count_arguments(list);
+  const int failed =
+      with_array(first, list, [&](char** arguments) noexcept { return execvp(file, arguments); });
   va_end(list);
-  auto** arguments = static_cast<char**>(__builtin_alloca(count * sizeof(char*)));
-  va_start(list, first);
-  copy_arguments(first, list, arguments);
-  va_end(list);
-  return execvp(file, arguments);
+  return failed;
 }
 
 SHIM_HOOK int execle(const char* path, const char* first, ...) {
   std::va_list list;
   va_start(list, first);
-  const std::size_t count = 1 + count_arguments(list);
+  const int failed = with_array(first, list, [&](char** arguments) noexcept {
+    return execve(path, arguments, va_arg(list, char* const*));
+  });
   va_end(list);
-  auto** arguments = static_cast<char**>(__builtin_alloca(count * sizeof(char*)));
-  va_start(list, first);
-  copy_arguments(first, list, arguments);
-  char* const* environment = va_arg(list, char* const*);
-  va_end(list);
-  return execve(path, arguments, environment);
+  return failed;
 }
 
 SHIM_HOOK void _exit(int status) {

@@ -73,7 +73,6 @@ bool is_blocking(endpoint& on, int fd, int flags) noexcept {
   return known == endpoint::blocking;
 }
 
-// SO_RCVTIMEO or SO_SNDTIMEO, asked of the kernel once.
 msghdr message_of(smcd::buffers list) noexcept {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(list.data());
@@ -81,12 +80,13 @@ msghdr message_of(smcd::buffers list) noexcept {
   return message;
 }
 
+// SO_RCVTIMEO or SO_SNDTIMEO, asked of the kernel once.
 deadline deadline_of(std::atomic<std::uint64_t>& timeout_us, int fd, int option) noexcept {
   std::uint64_t us = timeout_us.load(std::memory_order_relaxed);
   if (us == endpoint::not_asked) [[unlikely]] {
     timeval value{};
     socklen_t size = sizeof value;
-    us = ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0
+    us = real.getsockopt(fd, SOL_SOCKET, option, static_cast<void*>(&value), &size) == 0
              ? static_cast<std::uint64_t>(value.tv_sec) * 1'000'000 +
                    static_cast<std::uint64_t>(value.tv_usec)
              : 0;
@@ -95,7 +95,32 @@ deadline deadline_of(std::atomic<std::uint64_t>& timeout_us, int fd, int option)
   return us == 0 ? deadline::never() : deadline::after_us(us);
 }
 
-ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) {
+// A close that no hook can see makes way for another socket under the number.
+// So a stream that was not used for a while is compared with what the kernel has
+// there, and a busy one from time to time.
+bool is_stale(endpoint& of, int fd, std::uint64_t now) noexcept {
+  constexpr std::uint64_t trusted_for = 1000 * dibs::ticks_per_us;
+  if (!dibs::has_passed(of.verified.load(std::memory_order_relaxed), trusted_for, now)) {
+    return false;
+  }
+  of.verified.store(now, std::memory_order_relaxed);
+  if (self.is_behind(of, fd)) return false;
+  of.verified.store(0, std::memory_order_relaxed);  // it may have other numbers
+  self.log("fd %d is another socket now", fd);
+  self.drop_stale(fd);
+  return true;
+}
+
+// A young connection is not compared with the kernel's: its bytes take the
+// kernel's way, and come to no harm. But not through calls for sockets, if there
+// is none any more.
+ssize_t told_by_kernel(ssize_t answer, int fd) noexcept {
+  if (answer >= 0 || errno != ENOTSOCK) return answer;
+  self.drop_stale(fd);
+  return not_ours;
+}
+
+ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::uint64_t now) {
   const bool is_peek = (flags & MSG_PEEK) != 0;
   const bool wants_all = (flags & MSG_WAITALL) != 0 && !is_peek;
   const std::size_t size = smcd::total_size(to);
@@ -107,13 +132,13 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) {
     // Who waits before it looks has to be woken by what is there already.
     const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(from, fd, flags);
     const smcd::result<std::size_t> got =
-        is_hasty ? dibs::would_block()
-                 : from.link.read_some(tcp, rest.now(), is_peek, dibs::ticks());
+        is_hasty ? dibs::would_block() : from.link.read_some(tcp, rest.now(), is_peek, now);
     sync_members(from);
     const auto done = static_cast<ssize_t>(rest.done());
     if (got) {
       rest.skip(*got);
       if (*got == 0 || !wants_all || rest.done() == size) return static_cast<ssize_t>(rest.done());
+      now = dibs::ticks();
       continue;
     }
     if (!dibs::is_would_block(got.error())) {
@@ -127,10 +152,11 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags) {
     if (why == woken::interrupted) return done > 0 ? done : fail(EINTR);
     // Another thread may have closed fd, and the number may be somebody else's.
     if (self.find(fd) != &from) return done > 0 ? done : fail(EBADF);
+    now = dibs::ticks();
   }
 }
 
-ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) {
+ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags, std::uint64_t now) {
   const std::size_t size = smcd::total_size(from);
   tcp_socket tcp(fd);
   rest_of rest(from);
@@ -139,11 +165,12 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) {
   for (;;) {
     const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(to, fd, flags);
     const smcd::result<std::size_t> sent =
-        is_hasty ? dibs::would_block() : to.link.write_some(tcp, rest.now(), dibs::ticks());
+        is_hasty ? dibs::would_block() : to.link.write_some(tcp, rest.now(), now);
     sync_members(to);
     if (sent) {
       rest.skip(*sent);
       if (rest.done() == size) return static_cast<ssize_t>(size);
+      now = dibs::ticks();
       if (is_blocking(to, fd, flags)) continue;
       // A second try in the same call: the ring may have ended, not the room.
       if (*sent > 0) continue;
@@ -162,6 +189,7 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags) {
     if (why == woken::timeout) return done > 0 ? done : fail(EAGAIN);
     if (why == woken::interrupted) return done > 0 ? done : fail(EINTR);
     if (self.find(fd) != &to) return done > 0 ? done : fail(EBADF);
+    now = dibs::ticks();
   }
 }
 
@@ -176,19 +204,21 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
                                        : real.recvmsg(fd, &message, flags);
     from.link.leave_early(got > 0 && (flags & MSG_PEEK) == 0 ? static_cast<std::size_t>(got) : 0,
                           0);
-    return got;
+    return told_by_kernel(got, fd);
   }
+  const std::uint64_t now = dibs::ticks();
+  if (is_stale(from, fd, now)) return not_ours;
   ssize_t got = 0;
   if ((flags & MSG_TRUNC) != 0) {
     // TCP takes this as: throw the bytes away.
     std::array<std::byte, 4096> scrap;
     const iovec part{scrap.data(), std::min(scrap.size(), smcd::total_size(to))};
-    got = receive_bytes(from, fd, {&part, 1}, flags & ~MSG_WAITALL);
+    got = receive_bytes(from, fd, {&part, 1}, flags & ~MSG_WAITALL, now);
   } else {
-    got = receive_bytes(from, fd, to, flags);
+    got = receive_bytes(from, fd, to, flags, now);
   }
   if (got >= 0) errno = saved;
-  return got;
+  return told_by_kernel(got, fd);
 }
 
 ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) {
@@ -201,41 +231,13 @@ ssize_t transmit(endpoint& to, int fd, smcd::buffers from, int flags) {
             ? real.send(fd, static_cast<const void*>(from[0].iov_base), from[0].iov_len, flags)
             : real.sendmsg(fd, &message, flags);
     to.link.leave_early(0, sent > 0 ? static_cast<std::size_t>(sent) : 0);
-    return sent;
+    return told_by_kernel(sent, fd);
   }
-  const ssize_t sent = transmit_bytes(to, fd, from, flags);
+  const std::uint64_t now = dibs::ticks();
+  if (is_stale(to, fd, now)) return not_ours;
+  const ssize_t sent = transmit_bytes(to, fd, from, flags, now);
   if (sent >= 0) errno = saved;
-  return sent;
-}
-
-ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size_t count) {
-  const int saved = errno;
-  off64_t at = offset != nullptr ? *offset : ::lseek64(from, 0, SEEK_CUR);
-  if (at < 0) return -1;
-  std::array<std::byte, 16384> piece;
-  std::size_t done = 0;
-  ssize_t result = 0;
-  while (done < count) {
-    const ssize_t got = ::pread64(from, piece.data(), std::min(piece.size(), count - done), at);
-    if (got <= 0) {
-      result = got;
-      break;
-    }
-    const iovec part{piece.data(), static_cast<std::size_t>(got)};
-    result = transmit_bytes(to, fd, {&part, 1}, 0);
-    if (result <= 0) break;
-    done += static_cast<std::size_t>(result);
-    at += result;
-    if (result < got) break;
-  }
-  if (done == 0 && result < 0) return -1;
-  if (offset != nullptr) {
-    *offset = at;
-  } else {
-    ::lseek64(from, at, SEEK_SET);
-  }
-  errno = saved;
-  return static_cast<ssize_t>(done);
+  return told_by_kernel(sent, fd);
 }
 
 }  // namespace shim

@@ -12,10 +12,15 @@
 
 namespace shim {
 
+// Instead of an answer: the number stands for another socket by now, whose last
+// close nobody saw. The kernel's call is right then.
+inline constexpr ssize_t not_ours = -2;
+
 [[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags);
 [[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags);
-// `offset` as sendfile(2): may be null.
+// sendfile(2) into a stream, and splice(2) out of one.
 [[nodiscard]] ssize_t transmit_file(endpoint&, int fd, int from, off64_t* offset,
                                     std::size_t count);
+[[nodiscard]] ssize_t receive_to_pipe(endpoint&, int fd, int to, std::size_t size, unsigned flags);
 
 }  // namespace shim

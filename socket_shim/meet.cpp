@@ -64,7 +64,7 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) {
   const bool is_in_set = known != nullptr && known->kind == endpoint::kind_of::in_kernel_set;
   const int before = errno;
   const bool is_stream = is_inet && !is_in_set && (self.take_new(fd) || is_tcp(fd));
-  smcd::stack* stack = is_stream ? self.stack() : nullptr;
+  smcd::stack* stack = is_stream && self.trusts_numbers() ? self.stack() : nullptr;
   remote = remote.reached();
   const bool may_meet =
       stack != nullptr && stack->may_meet(remote, [fd]() noexcept { return netns_of(fd); });
@@ -82,14 +82,10 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) {
 int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
   const endpoint* known = self.find(listener);
   smcd::stack* stack = nullptr;
-  if (known != nullptr && known->kind == endpoint::kind_of::listener) {
+  if (known != nullptr && known->kind == endpoint::kind_of::listener && self.trusts_numbers()) {
     stack = self.stack();
   }
-  if (stack == nullptr) {
-    const int accepted = real.accept4(listener, from, size, flags);
-    if (accepted >= 0 && self.find(accepted) != nullptr) self.drop_stale(accepted);
-    return accepted;
-  }
+  if (stack == nullptr) return self.fresh(real.accept4(listener, from, size, flags));
   // The address is asked for in any case, with room for all of it.
   sockaddr_storage address{};
   socklen_t address_size = sizeof address;
@@ -105,7 +101,7 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
     std::memcpy(from, &address, std::min<std::size_t>(*size, address_size));
     *size = address_size;
   }
-  if (self.find(accepted) != nullptr) self.drop_stale(accepted);
+  self.fresh(accepted);
   dibs::inet_address remote;
   if (known->listener != nullptr && dibs::from_sockaddr(generic, address_size, remote)) {
     if (endpoint* made = make_stream(*stack, smcd::handshake_role::server, remote, true)) {

@@ -2,12 +2,12 @@
 #include <socket_shim/poll.hpp>
 
 #include <devices/ticks.hpp>
+#include <socket_shim/call_memory.hpp>
 #include <socket_shim/epoll.hpp>
+#include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
-
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -18,33 +18,6 @@ namespace {
 constexpr short input = POLLIN | POLLRDNORM;
 constexpr short output = POLLOUT | POLLWRNORM;
 constexpr short always = POLLERR | POLLHUP | POLLNVAL;
-
-// Memory for one call: on the stack for the usual few descriptors.
-template <class T, std::size_t few>
-class call_memory {
- public:
-  explicit call_memory(std::size_t count) noexcept : size_(count * sizeof(T)) {
-    if (count <= few) return;
-    void* pages =
-        ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    many_ = pages == MAP_FAILED ? nullptr : static_cast<T*>(pages);
-    failed_ = many_ == nullptr;
-  }
-  call_memory(const call_memory&) = delete;
-  call_memory& operator=(const call_memory&) = delete;
-  ~call_memory() {
-    if (many_ != nullptr) ::munmap(many_, size_);
-  }
-  [[nodiscard]] T* get() noexcept {
-    return failed_ ? nullptr : many_ != nullptr ? many_ : few_.data();
-  }
-
- private:
-  std::array<T, few> few_;
-  T* many_ = nullptr;
-  std::size_t size_;
-  bool failed_ = false;
-};
 
 struct alignas(pinned) pinned_place {
   std::byte bytes[sizeof(pinned)];
@@ -241,6 +214,9 @@ class poll_call {
 }  // namespace
 
 bool concerns_us(pollfd* fds, nfds_t count) noexcept {
+  // More than a process can have, or not there: the kernel says what it thinks.
+  constexpr nfds_t most = 1 << 20;
+  if (count > most || !is_writable(fds, count * sizeof *fds)) return false;
   bool any = false;
   for (nfds_t i = 0; i < count; ++i) {
     const endpoint* known = self.find(fds[i].fd);
@@ -262,57 +238,6 @@ int poll_streams(pollfd* fds, nfds_t count, const deadline& until, const sigset_
     return -1;
   }
   return call.run(until, mask);
-}
-
-// ---- select ----------------------------------------------------------------
-
-bool concerns_us(int count, const fd_set* in, const fd_set* out, const fd_set* except) noexcept {
-  for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {
-    const bool is_named = (in != nullptr && FD_ISSET(fd, in)) ||
-                          (out != nullptr && FD_ISSET(fd, out)) ||
-                          (except != nullptr && FD_ISSET(fd, except));
-    if (!is_named) continue;
-    pollfd one{fd, 0, 0};
-    if (concerns_us(&one, 1)) return true;
-  }
-  return false;
-}
-
-int select_streams(int count, fd_set* in, fd_set* out, fd_set* except, const deadline& until,
-                   const sigset_t* mask) {
-  std::array<pollfd, FD_SETSIZE> fds;
-  nfds_t used = 0;
-  for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {
-    int events = 0;
-    if (in != nullptr && FD_ISSET(fd, in)) events |= POLLIN;
-    if (out != nullptr && FD_ISSET(fd, out)) events |= POLLOUT;
-    if (except != nullptr && FD_ISSET(fd, except)) events |= POLLPRI;
-    if (events != 0) fds[used++] = {fd, static_cast<short>(events), 0};
-  }
-  const int found = poll_streams(fds.data(), used, until, mask);
-  if (found < 0) return -1;
-  for (nfds_t i = 0; i < used; ++i) {
-    if ((fds[i].revents & POLLNVAL) != 0) {
-      errno = EBADF;
-      return -1;
-    }
-  }
-  if (in != nullptr) FD_ZERO(in);
-  if (out != nullptr) FD_ZERO(out);
-  if (except != nullptr) FD_ZERO(except);
-  int bits = 0;
-  for (nfds_t i = 0; i < used; ++i) {
-    // As the kernel maps poll's events to select's sets.
-    const auto put = [&](fd_set* to, short asked, short events) noexcept {
-      if ((fds[i].events & asked) == 0 || (fds[i].revents & events) == 0) return;
-      FD_SET(fds[i].fd, to);
-      ++bits;
-    };
-    put(in, POLLIN, POLLIN | POLLHUP | POLLERR);
-    put(out, POLLOUT, POLLOUT | POLLERR);
-    put(except, POLLPRI, POLLPRI);
-  }
-  return bits;
 }
 
 }  // namespace shim

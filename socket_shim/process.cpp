@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -52,6 +53,7 @@ void process::open_stack() noexcept {
   if (!is_registered.exchange(true)) {
     ::pthread_atfork([] { self.before_fork(); }, [] { self.after_fork_in_parent(); },
                      [] { self.after_fork_in_child(); });
+    ::at_quick_exit([] { self.leave(); });
   }
   const smcd::config& wanted = settings();
   if (wanted.complaint[0] != '\0') log("%s", wanted.complaint.data());
@@ -105,6 +107,7 @@ endpoint* process::make(endpoint::kind_of kind) noexcept {
   made->modes.store(endpoint::unknown, std::memory_order_relaxed);
   made->receive_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
   made->send_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
+  made->verified.store(0, std::memory_order_relaxed);
   made->members.store(nullptr, std::memory_order_relaxed);
   made->synced.store(0, std::memory_order_relaxed);
   made->listener = nullptr;
@@ -210,6 +213,14 @@ void process::drop_range(unsigned first, unsigned last) noexcept {
   }
 }
 
+template <class Visit>
+void process::for_each_stream(Visit visit) noexcept {
+  for (endpoint* at = live_.load(std::memory_order_acquire); at != nullptr;
+       at = at->next_live == at ? nullptr : at->next_live) {
+    if (at->kind == endpoint::kind_of::stream && at->link.is_open()) visit(*at);
+  }
+}
+
 void process::retire(int fd) noexcept {
   if (const pinned known = find_live(fd); known && is_self()) {
     known->link.stay_on_tcp(smcd::decline_code::option_unsupported);
@@ -251,6 +262,32 @@ void process::retire_inheritable() noexcept {
   errno = saved;
 }
 
+void process::distrust_numbers() noexcept {
+  if (is_distrustful_.exchange(true) || !is_self()) return;
+  for_each_stream([](endpoint& at) noexcept {
+    at.link.stay_on_tcp(smcd::decline_code::option_unsupported);
+    sync_members(at);
+  });
+}
+
+void process::before_clone(std::uint64_t flags) noexcept {
+  const bool shares_memory = (flags & CLONE_VM) != 0;
+  const bool shares_table = (flags & CLONE_FILES) != 0;
+  const bool is_thread = (flags & CLONE_THREAD) != 0;
+  // The maker of a vfork child waits until that runs another program.
+  if (shares_memory && !is_thread && !shares_table && (flags & CLONE_VFORK) != 0) return;
+  if (shares_memory != shares_table || (shares_memory && !is_thread)) distrust_numbers();
+}
+
+bool process::is_behind(const endpoint& of, int fd) noexcept {
+  if (of.link.is_young()) return true;  // its bytes take the kernel's way anyhow
+  const int saved = errno;
+  std::uint64_t cookie = 0;
+  const bool is_known = cookie_of(fd, cookie);
+  errno = saved;
+  return is_known && cookie == of.link.state().socket_cookie;
+}
+
 int process::hide(int fd) noexcept {
   const dibs::cancel_shield not_cancelled;
   rlimit limit{};
@@ -281,14 +318,6 @@ void process::after_failed_exec() noexcept {
 }
 
 // ---- fork ------------------------------------------------------------------
-
-template <class Visit>
-void process::for_each_stream(Visit visit) noexcept {
-  for (endpoint* at = live_.load(std::memory_order_acquire); at != nullptr;
-       at = at->next_live == at ? nullptr : at->next_live) {
-    if (at->kind == endpoint::kind_of::stream && at->link.is_open()) visit(*at);
-  }
-}
 
 void process::before_fork() noexcept {
   if (stack_.load(std::memory_order_acquire) == nullptr) return;

@@ -66,6 +66,13 @@ class process {
   void drop(int fd) noexcept;
   // The kernel gave out fd anew: whatever we knew was closed behind our back.
   void drop_stale(int fd) noexcept;
+  // The same for what a call gave that makes descriptors; gives it back.
+  int fresh(int fd) noexcept {
+    forget_new(fd);
+    if (fd >= 0 && find(fd) != nullptr) [[unlikely]]
+      drop_stale(fd);
+    return fd;
+  }
   // The socket that socket() made last, if it is TCP: saves asking the kernel.
   void note_new(int fd) noexcept { new_tcp_.store(fd, std::memory_order_relaxed); }
   void forget_new(int fd) noexcept {
@@ -90,6 +97,20 @@ class process {
   // Around an exec: what it closes is no longer ours, unless it fails.
   void before_exec() noexcept;
   void after_failed_exec() noexcept;
+
+  // Numbers may change their meaning where no hook can see it: threads have
+  // tables of their own, or a ring (io_uring) closes and opens. Connections come
+  // back to TCP, new ones stay there, and who asks for one that is not back yet
+  // gets it only if the kernel says that it is the one.
+  void distrust_numbers() noexcept;
+  [[nodiscard]] bool trusts_numbers() const noexcept {
+    return !is_distrustful_.load(std::memory_order_relaxed);
+  }
+  // Before a clone with these flags: does what is due if it is neither a fork
+  // nor a thread.
+  void before_clone(std::uint64_t flags) noexcept;
+  // Is it still this socket behind the number? Asks the kernel.
+  [[nodiscard]] bool is_behind(const endpoint&, int fd) noexcept;
 
   // Moves a descriptor of ours where programs do not look. -1 on failure.
   [[nodiscard]] int hide(int fd) noexcept;
@@ -121,6 +142,7 @@ class process {
   std::atomic<int> new_tcp_{-1};
   std::atomic<bool> has_forked_{false};
   std::atomic<bool> has_left_{false};
+  std::atomic<bool> is_distrustful_{false};
   std::atomic<bool> has_settings_{false};
   smcd::config settings_{};
 };
@@ -142,6 +164,8 @@ inline pinned process::find_live(int fd) noexcept {
       continue;
     }
     if (found->link.is_plain()) return {};
+    if (!trusts_numbers() && !is_behind(*found, fd)) [[unlikely]]
+      return {};
     if (found->is_orphan.load(std::memory_order_relaxed)) [[unlikely]]
       adopt_orphan(*found);
     return held;

@@ -55,6 +55,7 @@ struct real_functions {
   real_function<int(int, int, ...)> fcntl{"fcntl64"};
   real_function<int(int, unsigned long, ...)> ioctl{"ioctl"};
   real_function<int(int, int, int, const void*, socklen_t)> setsockopt{"setsockopt"};
+  real_function<int(int, int, int, void*, socklen_t*)> getsockopt{"getsockopt"};
 
   real_function<ssize_t(int, void*, std::size_t)> read{"read"};
   real_function<ssize_t(int, const iovec*, int)> readv{"readv"};

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/tcp_socket.hpp>
 
+#include <socket_shim/memory.hpp>
 #include <socket_shim/real.hpp>
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <sys/ioctl.h>
@@ -18,7 +20,7 @@ smcd::result<std::size_t> answer(ssize_t n) noexcept {
 template <class T>
 bool option(int fd, int level, int name, T& to) noexcept {
   socklen_t size = sizeof to;
-  return ::getsockopt(fd, level, name, &to, &size) == 0;
+  return real.getsockopt(fd, level, name, static_cast<void*>(&to), &size) == 0;
 }
 
 // The kernel counts a FIN as one more byte received. Once the state is "closed"
@@ -87,11 +89,27 @@ bool tcp_socket::identify(smcd::socket_identity& to) noexcept {
 bool tcp_socket::may_leave_tcp() noexcept {
   char device[64];
   socklen_t size = sizeof device;
-  if (::getsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, device, &size) == 0 && size > 0) return false;
+  if (real.getsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, static_cast<void*>(device), &size) == 0 &&
+      size > 0)
+    return false;
   int value = 0;
-  for (const int name : {SO_MARK, SO_ZEROCOPY, SO_TIMESTAMPING}) {
+  for (const int name : {SO_MARK, SO_ZEROCOPY, SO_TIMESTAMPING, SO_TIMESTAMP, SO_TIMESTAMPNS}) {
     if (option(fd_, SOL_SOCKET, name, value) && value != 0) return false;
   }
+  if (option(fd_, IPPROTO_TCP, TCP_INQ, value) && value != 0) return false;
+  if (option(fd_, SOL_SOCKET, SO_PEEK_OFF, value) && value >= 0) return false;
+  std::uint64_t rate = 0;
+  if (option(fd_, SOL_SOCKET, SO_MAX_PACING_RATE, rate) && rate + 1 != 0 &&
+      rate != ~std::uint32_t{0}) {
+    return false;
+  }
+  // How many instructions a filter has; an eBPF one is an error.
+  socklen_t filter = 0;
+  if (real.getsockopt(fd_, SOL_SOCKET, SO_GET_FILTER, static_cast<void*>(nullptr), &filter) != 0 ||
+      filter > 0) {
+    return false;
+  }
+  if ((real.fcntl(fd_, F_GETFL) & O_ASYNC) != 0) return false;  // wants SIGIO
   return !option(fd_, SOL_SOCKET, SO_RCVLOWAT, value) || value <= 1;
 }
 
@@ -105,6 +123,12 @@ std::uint32_t tcp_socket::wanted_buffer() noexcept {
              ? static_cast<std::uint32_t>(value) / 2
              : 0;
 }
+
+bool tcp_socket::may_read(smcd::buffers from, std::size_t n) noexcept {
+  return is_readable(from, n);
+}
+
+bool tcp_socket::may_write(smcd::buffers to, std::size_t n) noexcept { return is_writable(to, n); }
 
 bool is_tcp(int fd) noexcept {
   int protocol = 0;
@@ -122,5 +146,7 @@ std::uint64_t netns_of(int fd) noexcept {
   std::uint64_t cookie = 0;
   return option(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie) ? cookie : 0;
 }
+
+bool cookie_of(int fd, std::uint64_t& to) noexcept { return option(fd, SOL_SOCKET, SO_COOKIE, to); }
 
 }  // namespace shim

@@ -21,6 +21,8 @@ class tcp_socket final : public smcd::tcp_lane {
   [[nodiscard]] bool identify(smcd::socket_identity&) noexcept override;
   [[nodiscard]] bool may_leave_tcp() noexcept override;
   [[nodiscard]] std::uint32_t wanted_buffer() noexcept override;
+  [[nodiscard]] bool may_read(smcd::buffers, std::size_t) noexcept override;
+  [[nodiscard]] bool may_write(smcd::buffers, std::size_t) noexcept override;
 
  private:
   int fd_;
@@ -32,5 +34,6 @@ class tcp_socket final : public smcd::tcp_lane {
 // What the kernel knows of a socket. False or 0 if it does not say.
 [[nodiscard]] bool local_address(int fd, dibs::inet_address& to) noexcept;
 [[nodiscard]] std::uint64_t netns_of(int fd) noexcept;
+[[nodiscard]] bool cookie_of(int fd, std::uint64_t& to) noexcept;
 
 }  // namespace shim

@@ -2,6 +2,7 @@
 #include <socket_shim/wait.hpp>
 
 #include <devices/chaos.hpp>
+#include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -80,6 +81,11 @@ timespec deadline::left() const noexcept {
   const std::uint64_t now = now_ns();
   const std::uint64_t ns = at_ns_ > now ? at_ns_ - now : 0;
   return {static_cast<time_t>(ns / ns_per_s), static_cast<long>(ns % ns_per_s)};
+}
+
+bool is_time(const timespec* of) noexcept {
+  return is_readable(of, sizeof *of) && of->tv_sec >= 0 && of->tv_nsec >= 0 &&
+         of->tv_nsec < static_cast<long>(ns_per_s);
 }
 
 // ---- sleepers --------------------------------------------------------------

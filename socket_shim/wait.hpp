@@ -33,6 +33,9 @@ class deadline {
   std::uint64_t at_ns_ = forever;
 };
 
+// As the kernel wants a timeout to be. False also for memory that is not there.
+[[nodiscard]] bool is_time(const timespec*) noexcept;
+
 // One sleeper: a thread, or an epoll set. Its queue is opened at first use.
 class sleeper {
  public:

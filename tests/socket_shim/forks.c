@@ -350,6 +350,19 @@ static pid_t vfork_cat(int fd) {
   }
   return child;
 }
+static pid_t spawn_cat(int fd) {
+  char* const arguments[] = {"cat", NULL};
+  char* const nothing[] = {NULL};
+  pid_t child = 0;
+  posix_spawn_file_actions_t actions;
+  CHECK(posix_spawn_file_actions_init(&actions) == 0);
+  CHECK(posix_spawn_file_actions_adddup2(&actions, fd, 0) == 0);
+  CHECK(posix_spawn_file_actions_adddup2(&actions, fd, 1) == 0);
+  CHECK(posix_spawn(&child, "/bin/cat", &actions, NULL, arguments, nothing) == 0);
+  posix_spawn_file_actions_destroy(&actions);
+  return child;
+}
+
 /* The same, with bytes that came before the exec and nobody read. */
 static pid_t (*become_cat)(int fd) = exec_cat;
 static void exec_with_unread(struct pair p) {
@@ -474,6 +487,8 @@ int main(int count, char** arguments) {
     run_each("exec with unread", exec_with_unread);
     become_cat = vfork_cat;
     run_each("vfork with unread", exec_with_unread);
+    become_cat = spawn_cat;
+    run_each("spawn with unread", exec_with_unread);
   } else if (strcmp(what, "passed") == 0) {
     run_each("passed", passed);
   } else if (strcmp(what, "exec") == 0) {

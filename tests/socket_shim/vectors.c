@@ -3,6 +3,7 @@
 #include "ends.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
@@ -125,6 +126,130 @@ static void many_messages(struct pair p) {
   close_pair(p);
 }
 
+/* The time counts from message to message, and the end of the stream is one. */
+static void many_messages_end(struct pair p) {
+  enum { COUNT = 4 };
+  char bytes[COUNT][100];
+  struct iovec parts[COUNT];
+  struct mmsghdr messages[COUNT];
+  struct timespec wait = {5, 0};
+  const struct timespec wrong = {0, -1};
+  memset(messages, 0, sizeof messages);
+  for (int i = 0; i < COUNT; ++i) {
+    parts[i] = (struct iovec){bytes[i], sizeof bytes[i]};
+    messages[i].msg_hdr.msg_iov = &parts[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  struct timespec bad = wrong;
+  CHECK(recvmmsg(p.ours.fd, messages, COUNT, MSG_DONTWAIT, &bad) == -1 && errno == EINVAL);
+  end_put(p.theirs, 250, 9, 0);
+  while (end_ioctl(p.ours, FIONREAD) < 250) CHECK(end_poll(p.ours, POLLIN, 5000) != 0);
+  CHECK(recvmmsg(p.ours.fd, messages, COUNT, MSG_WAITFORONE, &wait) == 3);
+  CHECK(messages[0].msg_len == 100 && messages[1].msg_len == 100 && messages[2].msg_len == 50);
+  CHECK(wait.tv_sec == 4);
+  verify(bytes[0], 100, 9, 0);
+  verify(bytes[2], 50, 9, 200);
+  end_put(p.theirs, 100, 9, 0);
+  wait = (struct timespec){0, 0}; /* over with the first message */
+  CHECK(recvmmsg(p.ours.fd, messages, COUNT, 0, &wait) == 1 && messages[0].msg_len == 100);
+  CHECK(recvmmsg(p.ours.fd, messages, 0, 0, NULL) == 0);
+  CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
+  CHECK(recvmmsg(p.ours.fd, messages, COUNT, 0, NULL) == COUNT);
+  CHECK(messages[0].msg_len == 0 && messages[COUNT - 1].msg_len == 0);
+  close_pair(p);
+}
+
+static void without_waiting(struct pair p) {
+  char bytes[100];
+  struct iovec part = {bytes, sizeof bytes};
+  CHECK(preadv2(p.ours.fd, &part, 1, -1, RWF_NOWAIT) == -1 && errno == EAGAIN);
+  fill(bytes, sizeof bytes, 10, 0);
+  CHECK(pwritev2(p.ours.fd, &part, 1, -1, RWF_NOWAIT) == sizeof bytes);
+  end_take(p.theirs, sizeof bytes, 10, 0);
+  end_put(p.theirs, sizeof bytes, 11, 0);
+  while (end_ioctl(p.ours, FIONREAD) < (int)sizeof bytes) CHECK(end_poll(p.ours, POLLIN, 5000));
+  CHECK(preadv2(p.ours.fd, &part, 1, -1, RWF_NOWAIT) == sizeof bytes);
+  verify(bytes, sizeof bytes, 11, 0);
+  close_pair(p);
+}
+
+/* What cannot be sent is an error, and nothing is lost by it. */
+static void refused_files(struct pair p) {
+  int ends[2];
+  const int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int closed = dup(directory);
+  const int to_write = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  const int file = memfd_create("file", MFD_CLOEXEC);
+  CHECK(pipe(ends) == 0 && write(ends[1], "pipe", 4) == 4 && close(closed) == 0);
+  CHECK(file >= 0 && write(file, "0123456789", 10) == 10);
+  off_t at = 0;
+  off_t before = -5;
+  CHECK(sendfile(p.ours.fd, closed, NULL, 10) == -1 && errno == EBADF);
+  CHECK(sendfile(p.ours.fd, to_write, NULL, 10) == -1 && errno == EBADF);
+  CHECK(sendfile(p.ours.fd, ends[0], NULL, 10) == -1 && errno == EINVAL);
+  CHECK(sendfile(p.ours.fd, ends[0], &at, 10) == -1 && errno == ESPIPE);
+  CHECK(sendfile(p.ours.fd, directory, NULL, 10) == -1 && errno == EINVAL);
+  CHECK(sendfile(p.ours.fd, file, &before, 10) == -1 && errno == EINVAL);
+  CHECK(sendfile(p.ours.fd, file, (off_t*)8, 10) == -1 && errno == EFAULT);
+  CHECK(sendfile(p.ours.fd, file, &at, 0) == 0 && at == 0);
+  CHECK(sendfile(p.ours.fd, file, NULL, 5) == 0); /* stands at its end */
+  CHECK(end_poll(p.theirs, POLLIN, 20) == 0);
+  at = 2;
+  char bytes[8];
+  CHECK(sendfile(p.ours.fd, file, &at, 100) == 8 && at == 10);
+  CHECK(end_recv(p.theirs, bytes, 8, MSG_WAITALL) == 8 && memcmp(bytes, "23456789", 8) == 0);
+  loff_t from = 0;
+  CHECK(copy_file_range(file, &from, p.ours.fd, NULL, 5, 0) == -1 && errno == EINVAL);
+  CHECK(tee(p.ours.fd, ends[1], 5, 0) == -1 && errno == EINVAL);
+  CHECK(close(directory) == 0 && close(to_write) == 0 && close(file) == 0);
+  CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+  close_pair(p);
+}
+
+/* Out of a connection, through a pipe, as proxies do. */
+static void socket_to_pipe(struct pair p) {
+  enum { SIZE = 100000 };
+  static char bytes[SIZE];
+  int ends[2];
+  loff_t at = 0;
+  if (p.theirs.by == NULL) { /* needs a writer besides */
+    close_pair(p);
+    return;
+  }
+  CHECK(pipe(ends) == 0);
+  set_nonblocking(p.ours.fd, 1); /* the flag is for the pipe */
+  CHECK(splice(p.ours.fd, NULL, ends[1], NULL, SIZE, SPLICE_F_NONBLOCK) == -1 && errno == EAGAIN);
+  set_nonblocking(p.ours.fd, 0);
+  CHECK(splice(p.ours.fd, &at, ends[1], NULL, SIZE, 0) == -1 && errno == EINVAL);
+  CHECK(splice(p.ours.fd, NULL, p.ours.fd, NULL, SIZE, 0) == -1 && errno == EINVAL);
+  begin_put(p.theirs, SIZE, 12, 0);
+  for (size_t have = 0; have < SIZE;) {
+    const ssize_t moved = splice(p.ours.fd, NULL, ends[1], NULL, SIZE, SPLICE_F_MOVE);
+    CHECK(moved > 0);
+    for (ssize_t left = moved; left > 0;) {
+      const ssize_t n = read(ends[0], bytes + have, (size_t)left);
+      CHECK(n > 0);
+      have += (size_t)n;
+      left -= n;
+    }
+  }
+  finish_put(p.theirs);
+  verify(bytes, SIZE, 12, 0);
+  /* A pipe that is full takes nothing, and nothing is lost. */
+  CHECK(fcntl(ends[1], F_SETFL, O_WRONLY | O_NONBLOCK) == 0);
+  while (write(ends[1], bytes, 4096) > 0) {
+  }
+  end_put(p.theirs, 100, 13, 0);
+  CHECK(end_poll(p.ours, POLLIN, 5000) == POLLIN);
+  CHECK(splice(p.ours.fd, NULL, ends[1], NULL, SIZE, SPLICE_F_NONBLOCK) == -1 && errno == EAGAIN);
+  end_take(p.ours, 100, 13, 0);
+  CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+  CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
+  CHECK(pipe(ends) == 0 && splice(p.ours.fd, NULL, ends[1], NULL, SIZE, 0) == 0);
+  CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+  close_pair(p);
+}
+
 static void file_to_socket(struct pair p) {
   enum { SIZE = 700001 };
   if (p.theirs.by == NULL) { /* needs a reader besides */
@@ -242,6 +367,10 @@ int main(void) {
   run_each("writev", with_writev);
   run_each("readv", with_readv);
   run_each("many messages", many_messages);
+  run_each("many messages end", many_messages_end);
+  run_each("without waiting", without_waiting);
+  run_each("refused files", refused_files);
+  run_each("socket to pipe", socket_to_pipe);
   run_each("sendfile", file_to_socket);
   run_each("read and write", read_and_write);
   run_each("splice", pipe_to_socket);

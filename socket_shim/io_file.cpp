@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between a live stream and other files: what the kernel does without copies,
+// with copies.
+#include <socket_shim/io.hpp>
+
+#include <socket_shim/memory.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace shim {
+namespace {
+
+ssize_t fail(int code) noexcept {
+  errno = code;
+  return -1;
+}
+
+// As the kernel names what pread says of a file that cannot be sent.
+int errno_of_source(int code, bool has_offset) noexcept {
+  if (code == EISDIR || (code == ESPIPE && !has_offset)) return EINVAL;
+  return code;
+}
+
+bool never_blocks(int fd) noexcept {
+  const int status = real.fcntl(fd, F_GETFL);
+  return status >= 0 && (status & O_NONBLOCK) != 0;
+}
+
+}  // namespace
+
+ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size_t count) {
+  const int saved = errno;
+  if (offset != nullptr && !is_writable(offset, sizeof *offset)) return fail(EFAULT);
+  off64_t at = offset != nullptr ? *offset : ::lseek64(from, 0, SEEK_CUR);
+  if (at < 0) return fail(offset != nullptr ? EINVAL : errno_of_source(errno, false));
+  std::array<std::byte, 16384> piece;
+  std::size_t done = 0;
+  ssize_t result = 0;
+  while (done < count) {
+    const ssize_t got = ::pread64(from, piece.data(), std::min(piece.size(), count - done), at);
+    if (got <= 0) {
+      result = got;
+      if (got < 0) errno = errno_of_source(errno, offset != nullptr);
+      break;
+    }
+    const iovec part{piece.data(), static_cast<std::size_t>(got)};
+    result = transmit(to, fd, {&part, 1}, 0);
+    if (result <= 0) break;
+    done += static_cast<std::size_t>(result);
+    at += result;
+    if (result < got) break;
+  }
+  if (done == 0 && result < 0) return result;
+  if (offset != nullptr) {
+    *offset = at;
+  } else {
+    ::lseek64(from, at, SEEK_SET);
+  }
+  errno = saved;
+  return static_cast<ssize_t>(done);
+}
+
+// Looks at bytes, writes them to the pipe, and takes as many as went in.
+ssize_t receive_to_pipe(endpoint& from, int fd, int to, std::size_t size, unsigned flags) {
+  struct stat status {};
+  if (::fstat(to, &status) != 0) return fail(EBADF);
+  if (!S_ISFIFO(status.st_mode)) return not_ours;  // the kernel knows why not
+  std::array<std::byte, 16384> piece;
+  std::size_t most = std::min(size, piece.size());
+  if ((flags & SPLICE_F_NONBLOCK) != 0 || never_blocks(to)) {
+    pollfd ask{to, POLLOUT, 0};
+    if (real.poll(&ask, nfds_t{1}, 0) > 0 && ask.revents == 0) return fail(EAGAIN);
+    if ((ask.revents & (POLLOUT | POLLERR)) == 0) return fail(EAGAIN);
+    most = std::min<std::size_t>(most, PIPE_BUF);  // so much fits for sure
+  }
+  // Only the pipe heeds the flag.
+  const iovec part{piece.data(), most};
+  const ssize_t seen = receive(from, fd, {&part, 1}, MSG_PEEK);
+  if (seen <= 0) return seen;
+  const ssize_t moved =
+      real.write(to, static_cast<const void*>(piece.data()), static_cast<std::size_t>(seen));
+  if (moved <= 0) return moved;
+  const iovec taken{piece.data(), static_cast<std::size_t>(moved)};
+  return receive(from, fd, {&taken, 1}, MSG_DONTWAIT);
+}
+
+}  // namespace shim
