@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <transport/detail/thread_sleep.hpp>
 
+#include <devices/chaos.hpp>
 #include <devices/event_queue.hpp>
 
 #include <poll.h>
@@ -57,6 +58,7 @@ thread_sleep::woken thread_sleep::until(int fd, short events, bool is_short,
   pollfd asked[2] = {{events != 0 ? fd : -1, events, 0},
                      {is_entered_ ? own.queue.bell() : -1, POLLIN, 0}};
   const timespec* timeout = is_short ? &short_time : is_unsure ? &unsure_time : nullptr;
+  if (dibs::chaos::one_in(16)) return woken::by_bell;
   const int ready = ::ppoll(asked, 2, timeout, nullptr);
   if (ready < 0) return errno == EINTR ? woken::interrupted : woken::by_time;
   if (ready == 0) return woken::by_time;
