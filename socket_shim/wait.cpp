@@ -184,11 +184,11 @@ bool handlers_restart() noexcept {
   return all;
 }
 
-short tcp_events(const endpoint& of, short events) noexcept {
+short tcp_events(const endpoint& of, short events, bool is_memory) noexcept {
   int wanted = 0;
   if ((events & POLLIN) != 0) wanted |= POLLIN;
   if ((events & POLLOUT) != 0) {
-    if (of.link.sends_on() == smcd::lane::tcp) {
+    if (!is_memory) {
       wanted |= POLLOUT;
     } else if (!of.link.peer_is_done_sending()) {
       wanted |= POLLRDHUP;
@@ -234,9 +234,11 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
     return is_input ? on.link.input_hint() : on.link.room_hint();
   };
   sleeper* who = this_sleeper();
-  const bool is_memory = on.link.is_established() &&
-                         (is_input ? on.link.receives_on() : on.link.sends_on()) == smcd::lane::dmb;
-  if (is_memory && who != nullptr &&
+  const auto is_in_memory = [&]() noexcept {
+    return on.link.is_established() &&
+           (is_input ? on.link.receives_on() : on.link.sends_on()) == smcd::lane::dmb;
+  };
+  if (is_in_memory() && who != nullptr &&
       who->spin().spin(longest_spin(), found, [&]() noexcept { return on.link.shares_cpu(); })) {
     return woken::ready;
   }
@@ -245,6 +247,9 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
   if (who != nullptr && !who->prepare()) who = nullptr;
   waiting in(on, who);
   tcp_socket tcp(fd);
+  // Asked once: another thread or a signal handler may change the lane, and
+  // what we look at must be what we sleep on.
+  const bool is_memory = is_in_memory();
   const bool is_ready = is_input ? found() : is_memory && on.link.has_room(tcp, dibs::ticks());
   woken answer = woken::ready;
   if (!is_ready) {
@@ -256,7 +261,7 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
         sleep_until = sleep_until.sooner_us(on.link.patience_us() + 100);
       }
     }
-    pollfd fds[2] = {{fd, tcp_events(on, events), 0}, {}};
+    pollfd fds[2] = {{fd, tcp_events(on, events, is_memory), 0}, {}};
     const int ready = sleep_on(who, fds, 1, sleep_until, nullptr, {waiting::roll_back, &in});
     if (ready < 0) {
       answer = errno == EINTR && (!until.is_never() || !handlers_restart()) ? woken::interrupted

@@ -89,7 +89,8 @@ enum class woken : std::uint8_t { ready, timeout, interrupted };
 // the calling thread has pinned once.
 [[nodiscard]] woken wait_stream(endpoint&, int fd, short events, const deadline&);
 
-// What the kernel has to watch on the TCP lane while a thread waits for that.
-[[nodiscard]] short tcp_events(const endpoint&, short events) noexcept;
+// What the kernel has to watch on the TCP lane while a thread waits for that,
+// in memory or on TCP.
+[[nodiscard]] short tcp_events(const endpoint&, short events, bool is_memory) noexcept;
 
 }  // namespace shim
