@@ -188,9 +188,7 @@ class basic_acceptor : public detail::acceptor_face<Executor> {
     auto made = std::make_shared<detail::stream>(peer.get_executor());
     endpoint_type address;
     endpoint_type& peer_address = from != nullptr ? *from : address;
-    this->held()->kernel.accept(made->kernel, peer_address, code);
-    if (!code) code = this->held()->begin(*made, peer_address);
-    if (!code) peer.adopt(std::move(made));
+    if (!this->held()->accept(*made, peer_address, code)) peer.adopt(std::move(made));
     return code;
   }
 

@@ -207,7 +207,8 @@ class basic_socket : public detail::kernel_face<Executor> {
     void operator()(Handler&& handler, boost::asio::socket_base::wait_type what) const {
       using detail::side;
       if (what == boost::asio::socket_base::wait_error && self_->is_open()) {
-        self_->held()->kernel.async_wait(what, std::forward<Handler>(handler));
+        static_cast<void>(self_->held()->kernel.hand_over());
+        self_->held()->kernel.asio().async_wait(what, std::forward<Handler>(handler));
       } else if (what == boost::asio::socket_base::wait_write) {
         (*this)(std::forward<Handler>(handler), detail::wait_attempt<side::writing>());
       } else {

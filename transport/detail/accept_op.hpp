@@ -13,6 +13,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 
+#include <cerrno>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -42,6 +43,26 @@ class acceptance {
     listener_.withdraw();
     kernel.close(code);
     return code;
+  }
+
+  // With a thread that waits, unless non_blocking().
+  boost::system::error_code accept(stream& to, boost::asio::ip::tcp::endpoint& peer,
+                                   boost::system::error_code& code) {
+    namespace error = boost::asio::error;
+    while (to.kernel.accept_from(kernel.native_handle(), peer, code)) {
+      if (code == error::would_block) {
+        if (kernel.non_blocking()) return code;
+      } else if (code == error::connection_aborted || code.value() == EPROTO) {
+        boost::asio::socket_base::enable_connection_aborted is_told;
+        boost::system::error_code ignored;
+        kernel.get_option(is_told, ignored);
+        if (is_told.value()) return code;
+      } else {
+        return code;
+      }
+      if (kernel.wait(boost::asio::socket_base::wait_read, code)) return code;
+    }
+    return code = begin(to, peer);
   }
 
   // `accepted` holds a connection of ours, from `peer`.
@@ -87,12 +108,15 @@ class accept_op {
     acceptance& from = *from_;
     stream& to = *stream_;
     boost::asio::ip::tcp::endpoint& peer = peer_ != nullptr ? *peer_ : *address_;
-    from.kernel.async_accept(to.kernel, peer, std::move(self));
+    from.kernel.async_accept(to.kernel.asio(), peer, std::move(self));
   }
 
   template <class Self>
   void operator()(Self& self, boost::system::error_code code) {
-    if (!code) code = from_->begin(*stream_, peer_ != nullptr ? *peer_ : *address_);
+    if (!code) {
+      stream_->kernel.take_over();
+      code = from_->begin(*stream_, peer_ != nullptr ? *peer_ : *address_);
+    }
     from_.reset();
     Target target(std::move(target_));
     target.complete(self, code, code ? nullptr : std::move(stream_));

@@ -28,6 +28,7 @@ class connect_op {
   template <class Self>
   void operator()(Self& self) {
     self.reset_cancellation_state(boost::asio::enable_total_cancellation());
+    if (!failure_) failure_ = stream_->kernel.hand_over();
     if (failure_) {
       const auto executor = self.get_executor();
       const boost::system::error_code failure = failure_;
@@ -38,7 +39,7 @@ class connect_op {
     remote_ = key_of(to_).reached();
     may_meet_ = may_meet(stack_.get(), on.kernel.native_handle(), remote_);
     const boost::asio::ip::tcp::endpoint to = to_;
-    on.kernel.async_connect(to, std::move(self));
+    on.kernel.asio().async_connect(to, std::move(self));
   }
 
   template <class Self>

@@ -9,6 +9,7 @@
 // cancel() may run at the same time.
 
 #include <devices/ticks.hpp>
+#include <transport/detail/kernel_socket.hpp>
 #include <transport/detail/link.hpp>
 #include <transport/detail/waiting_op.hpp>
 #include <transport/detail/wake_service.hpp>
@@ -32,9 +33,6 @@ enum class progress : std::uint8_t { finish, spin_on, wait };
 
 class stream final : public sleeper {
  public:
-  using kernel_socket =
-      boost::asio::basic_stream_socket<boost::asio::ip::tcp, boost::asio::any_io_executor>;
-
   explicit stream(const boost::asio::any_io_executor& executor)
       : kernel(executor),
         service_(boost::asio::use_service<wake_service>(
@@ -286,18 +284,19 @@ inline progress stream::park(waiting_op& op) {
 
 inline void stream::await_tcp(waiting_op& op) {
   namespace asio = boost::asio;
-  // Asio does this at the first wait. Both sides may wait without a lock once
-  // it is done.
+  // Asio makes the socket non-blocking at the first wait. Both sides may wait
+  // without a lock once it is done.
   if (!is_non_blocking_.load(std::memory_order_acquire)) {
     const std::lock_guard lock(mode_mutex_);
-    boost::system::error_code ignored;
-    if (!kernel.native_non_blocking()) kernel.native_non_blocking(true, ignored);
+    boost::system::error_code ignored = kernel.hand_over();
+    if (!kernel.asio().native_non_blocking()) kernel.asio().native_non_blocking(true, ignored);
     is_non_blocking_.store(true, std::memory_order_release);
   }
   op.has_tcp_wait_ = true;
-  // Runs where the event comes to: on_tcp() only hands the operation over.
-  kernel.async_wait(
-      op.side_ == side::reading ? kernel_socket::wait_read : kernel_socket::wait_write,
+  // Runs where the event comes to: on_tcp() only hands the operation over. If
+  // there is no event loop for it, at once, and a tick helps out.
+  kernel.asio().async_wait(
+      op.side_ == side::reading ? asio::socket_base::wait_read : asio::socket_base::wait_write,
       asio::bind_cancellation_slot(
           op.tcp_wait_.slot(),
           asio::bind_executor(asio::system_executor(),
