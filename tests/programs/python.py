@@ -4,7 +4,7 @@ import pathlib
 import re
 import sys
 
-from stage import IS_LONG, START, Lo, free_port, main
+from stage import IS_LONG, START, Lo, free_port, group_members, main, wait_until
 
 PROGRAM = pathlib.Path(__file__).resolve().parent / "python_ends.py"
 CLIENTS = 4
@@ -30,6 +30,8 @@ def on_tcp(stage, name):
     port, server, client = pair(stage, name)
     stage.require_tcp(port, client)
     client.wait()
+    pid = server.process.pid
+    wait_until("all answers are given", lambda: group_members(pid) == [pid])
     server.stop()
 
 

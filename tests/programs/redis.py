@@ -84,7 +84,7 @@ def number(stage, port, section, name):
 
 def io_threads(stage):
     """Threads that wait busily, more of them than there may be processors: few requests do."""
-    port, requests = free_port(), 50_000 if IS_LONG else 1_000
+    port, requests = free_port(), 50_000 if IS_LONG else 300
     server = serve(stage, port, "--io-threads", 4, "--io-threads-do-reads", "yes")
     forever = load(stage, port, 1_000_000, "--threads", 2)
     wait_until("the threads have done something", lambda: (
