@@ -48,7 +48,8 @@ struct transport {
   std::string_view name;
   std::string_view program;
   std::string_view family;
-  bool is_preloaded = false;
+  bool is_preloaded = false;  // the client
+  bool is_lone = false;       // and its server is not: a peer that cannot follow
   bool is_async = false;      // always waits in an event loop
   bool has_epoll = true;      // takes part where all wait in an event loop
   bool has_connect = true;    // has connections to set up
@@ -81,6 +82,11 @@ inline constexpr std::array transports{
               .family = "tcp",
               .is_preloaded = true,
               .must_be_smcd = true},
+    transport{.name = "lone",
+              .program = "dibsock-bench-posix",
+              .family = "tcp",
+              .is_preloaded = true,
+              .is_lone = true},
     transport{.name = "tcp", .program = "dibsock-bench-posix", .family = "tcp"},
     transport{.name = "unix", .program = "dibsock-bench-posix", .family = "unix"},
 };

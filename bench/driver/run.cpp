@@ -85,7 +85,8 @@ figures runner::measure(const transport& who, const question& what) const {
         argument("rounds", std::to_string(wanted_.rounds)),
     };
     made.environment = {argument("DIBSOCK_FABRIC", scratch_.path() / "fabric")};
-    if (who.is_preloaded) made.environment.push_back(argument("LD_PRELOAD", preload_));
+    if (who.is_preloaded && !(is_server && who.is_lone))
+      made.environment.push_back(argument("LD_PRELOAD", preload_));
     made.cpu = cpu;
     return made;
   };
