@@ -295,7 +295,7 @@ void epoll_set::report(member& of, std::uint32_t events, turn& now) noexcept {
 epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
   const dibs::lock_guard guard(lock_);
   if (++turns_ == 0) ++turns_;
-  return {turns_, to, count, 0};
+  return {turns_, to, count, 0, departures_};
 }
 
 void epoll_set::collect(turn& now) noexcept {
@@ -499,8 +499,10 @@ void epoll_set::pass_on() noexcept {
   const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   const dibs::lock_guard guard(lock_);
-  if (waiting_ > 0 && has_queue_ && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
-    sleeper_->queue().ring();
+  if (has_queue_ && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
+    // Or for those that are about to sleep.
+    ++departures_;
+    if (waiting_ > 0) sleeper_->queue().ring();
   }
   errno = saved;
 }

@@ -78,6 +78,7 @@ class epoll_set {
     epoll_event* to;
     int count;
     int done;
+    std::uint32_t departures;  // when it began
   };
   [[nodiscard]] turn begin_turn(epoll_event* to, int count) noexcept;
   [[nodiscard]] bool look(int epfd, turn&) noexcept;
@@ -106,6 +107,7 @@ class epoll_set {
   std::atomic<std::uint32_t> count_{0};
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
+  std::uint32_t departures_ = 0;  // of threads that left something for others
   std::uint32_t waiting_ = 0;                // threads inside wait()
   std::atomic<std::uint32_t> in_kernel_{0};  // threads that sleep there
   int kick_ = -1;                            // readable in the kernel's set until they are out
