@@ -415,13 +415,19 @@ void epoll_set::end_kick() noexcept {
 
 void epoll_set::enter(member& known) noexcept {
   smcd::connection& link = known.stream->link;
+  const bool was_deaf = known.is_deaf;
   known.is_deaf = !link.enter_waiter(sleeper_->queue().word(known.bit)) && link.is_established();
-  has_deaf_ = has_deaf_ || known.is_deaf;
+  if (!known.is_deaf) return;
+  has_deaf_ = true;
+  // Who sleeps until it rings must look by itself from now on.
+  if (waiting_ > 0 && !was_deaf) sleeper_->queue().ring();
 }
 
-void epoll_set::enter_all() noexcept {
+void epoll_set::open_queue() noexcept {
   const dibs::lock_guard guard(lock_);
-  has_queue_ = true;
+  if (sleeper_ == nullptr || sleeper_->queue().is_open()) return;
+  has_queue_ = sleeper_->prepare();
+  if (!has_queue_) return;
   for_each([this](member& known) noexcept {
     enter(known);
     append(known);
@@ -441,9 +447,11 @@ void epoll_set::enter_deaf() noexcept {
 
 // A thread inside wait(), until it goes out of scope.
 struct epoll_set::waiting {
-  explicit waiting(epoll_set& set) noexcept : in(set) {
+  waiting(epoll_set& set, const turn& after) noexcept : in(set) {
     const dibs::lock_guard guard(in.lock_);
     is_alone = ++in.waiting_ == 1;
+    is_called = in.departures_ != after.departures;
+    is_sure = in.has_queue_ && !in.has_deaf_;
   }
   waiting(const waiting&) = delete;
   waiting& operator=(const waiting&) = delete;
@@ -458,7 +466,9 @@ struct epoll_set::waiting {
   static void roll_back(void* of) noexcept { static_cast<waiting*>(of)->~waiting(); }
 
   epoll_set& in;
-  bool is_alone;
+  bool is_alone;   // nobody else waits
+  bool is_called;  // something was left behind since the caller looked
+  bool is_sure;    // whatever happens rings
 };
 
 // Memory, and the kernel now and then, or when memory has nothing. False as
@@ -472,22 +482,26 @@ bool epoll_set::look(int epfd, turn& now) noexcept {
 }
 
 // -1 if a signal ended it.
-int epoll_set::sleep(int epfd, const deadline& until, const sigset_t* mask) {
+int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const sigset_t* mask) {
   const auto found = [this]() noexcept { return has_queue_ && sleeper_->queue().has_bits(); };
-  waiting here(*this);
-  const bool is_ready = here.is_alone && has_queue_ &&
-                        sleeper_->spin().spin(longest_spin(), found, [this]() noexcept {
-                          return last_reported_ != nullptr && last_reported_->set == this &&
-                                 last_reported_->stream->link.shares_cpu();
-                        });
-  if (is_ready) return 0;
+  dibs::chaos::stall();
+  waiting here(*this, after);
+  if (here.is_called) return 0;
+  const auto shares_cpu = [this]() noexcept {
+    return last_reported_ != nullptr && last_reported_->set == this &&
+           last_reported_->stream->link.shares_cpu();
+  };
+  if (here.is_alone && has_queue_ && sleeper_->spin().spin(longest_spin(), found, shares_cpu)) {
+    return 0;
+  }
   if (has_queue_) {
+    const dibs::lock_guard guard(lock_);
     static_cast<void>(sleeper_->prepare());
     sleeper_->queue().arm();
   }
   if (found()) return 0;
   deadline sleep_until = until;
-  if (!has_queue_ || has_deaf_) sleep_until = until.sooner_us(unsure_us);
+  if (!here.is_sure) sleep_until = until.sooner_us(unsure_us);
   if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
   pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
   return sleep_on(has_queue_ ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
@@ -510,10 +524,7 @@ void epoll_set::pass_on() noexcept {
 int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
                     const sigset_t* mask) {
   const int saved = errno;
-  if (sleeper_ != nullptr && !sleeper_->queue().is_open()) {
-    has_queue_ = false;
-    if (sleeper_->prepare()) enter_all();
-  }
+  open_queue();
   for (;;) {
     turn now = begin_turn(to, count);
     if (!look(epfd, now)) return -1;
@@ -523,7 +534,7 @@ int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
       return now.done;
     }
     // epoll_wait is never restarted after a handler ran.
-    if (sleep(epfd, until, mask) < 0) {
+    if (sleep(epfd, now, until, mask) < 0) {
       pass_on();
       return -1;
     }

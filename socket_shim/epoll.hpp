@@ -85,7 +85,7 @@ class epoll_set {
   void collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
-  int sleep(int epfd, const deadline&, const sigset_t*);
+  int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);
   // One event as the kernel told it.
   void take(const epoll_event&, turn&) noexcept;
   void kick() noexcept;
@@ -97,7 +97,8 @@ class epoll_set {
   void append(member&) noexcept;
   void pass_on() noexcept;
   void enter(member&) noexcept;
-  void enter_all() noexcept;
+  // Threads may come for the first time together.
+  void open_queue() noexcept;
   void enter_deaf() noexcept;
   template <class Visit>
   void for_each(Visit visit) noexcept;
@@ -107,7 +108,7 @@ class epoll_set {
   std::atomic<std::uint32_t> count_{0};
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
-  std::uint32_t departures_ = 0;  // of threads that left something for others
+  std::uint32_t departures_ = 0;             // of threads that left something for others
   std::uint32_t waiting_ = 0;                // threads inside wait()
   std::atomic<std::uint32_t> in_kernel_{0};  // threads that sleep there
   int kick_ = -1;                            // readable in the kernel's set until they are out
