@@ -140,7 +140,10 @@ void event_queue::arm() noexcept {
 
 void event_queue::disarm() noexcept { block_->armed.store(0, std::memory_order_relaxed); }
 
-void event_queue::ring() noexcept { static_cast<void>(!::write(bell_.get(), "", 1)); }
+void event_queue::ring() noexcept {
+  const cancel_shield not_cancelled;
+  static_cast<void>(!::write(bell_.get(), "", 1));
+}
 
 void event_queue::drain_bell() noexcept {
   char bytes[64];

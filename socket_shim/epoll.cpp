@@ -7,6 +7,7 @@
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
 
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
@@ -343,9 +344,11 @@ void epoll_set::take(const epoll_event& event, turn& now) noexcept {
   // Under the lock a member of this set, and its stream, cannot go away.
   const dibs::lock_guard guard(lock_);
   if (known == nullptr) {
-    // Who does not come in so long was carried out by a signal or by fork.
-    constexpr std::uint32_t most_vain_kicks = 1000;
-    if (++vain_kicks_ > most_vain_kicks) end_kick();
+    // Who does not come in so long was carried out by a signal or by fork. Until
+    // then the kernel tells of nothing but this, and others need the CPU.
+    constexpr std::uint64_t longest_kick = 1'000'000 * dibs::ticks_per_us;
+    if (dibs::has_passed(kicked_at_, longest_kick, dibs::ticks())) end_kick();
+    ::sched_yield();
     return;
   }
   if (known->set != this) return;
@@ -393,7 +396,7 @@ void epoll_set::kick() noexcept {
   kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
   if (kick_ >= 0) {
     kick_ = self.hide(kick_);
-    vain_kicks_ = 0;
+    kicked_at_ = dibs::ticks();
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.ptr = this;

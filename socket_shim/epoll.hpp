@@ -112,8 +112,8 @@ class epoll_set {
   std::uint32_t waiting_ = 0;                // threads inside wait()
   std::atomic<std::uint32_t> in_kernel_{0};  // threads that sleep there
   int kick_ = -1;                            // readable in the kernel's set until they are out
-  std::uint32_t vain_kicks_ = 0;
-  bool waits_for_room_ = false;  // some member's ring is full: look again soon
+  std::uint64_t kicked_at_ = 0;              // in ticks
+  bool waits_for_room_ = false;              // some member's ring is full: look again soon
   bool is_pinned_ = false;
   bool has_queue_ = false;
   bool has_deaf_ = false;  // some member is: look again soon
