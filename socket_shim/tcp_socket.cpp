@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/tcp_socket.hpp>
 
+#include <smcd/tcp_count.hpp>
 #include <socket_shim/memory.hpp>
 #include <socket_shim/real.hpp>
 
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <linux/tcp.h>
 #include <sys/ioctl.h>
 
 namespace shim {
@@ -21,17 +21,6 @@ template <class T>
 bool option(int fd, int level, int name, T& to) noexcept {
   socklen_t size = sizeof to;
   return real.getsockopt(fd, level, name, static_cast<void*>(&to), &size) == 0;
-}
-
-// The kernel counts a FIN as one more byte received. Once the state is "closed"
-// nobody can tell whether there was one.
-constexpr std::uint8_t tcp_closed = 7;
-bool has_fin(std::uint8_t state) noexcept {
-  constexpr std::uint8_t time_wait = 6;
-  constexpr std::uint8_t close_wait = 8;
-  constexpr std::uint8_t last_ack = 9;
-  constexpr std::uint8_t closing = 11;
-  return state == time_wait || state == close_wait || state == last_ack || state == closing;
 }
 
 }  // namespace
@@ -66,16 +55,13 @@ bool tcp_socket::has_hung_up() noexcept {
 }
 
 bool tcp_socket::counters(std::uint64_t& written, std::uint64_t& read) noexcept {
-  tcp_info info{};
-  if (!option(fd_, IPPROTO_TCP, TCP_INFO, info)) return false;
-  const std::size_t waiting = unread();
-  written = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
-  // Bytes may arrive between the two questions; ask again until they agree.
-  tcp_info again{};
-  if (!option(fd_, IPPROTO_TCP, TCP_INFO, again)) return false;
-  if (again.tcpi_bytes_received != info.tcpi_bytes_received) return counters(written, read);
-  if (again.tcpi_state == tcp_closed) return false;
-  read = info.tcpi_bytes_received - waiting - (has_fin(again.tcpi_state) ? 1 : 0);
+  const auto info = [this](tcp_info& to) noexcept {
+    return option(fd_, IPPROTO_TCP, TCP_INFO, to);
+  };
+  const auto count = smcd::count_tcp(info, [this]() noexcept { return unread(); });
+  if (!count) return false;
+  written = count->written;
+  read = count->read;
   return true;
 }
 

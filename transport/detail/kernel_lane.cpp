@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <transport/detail/kernel_lane.hpp>
 
+#include <smcd/tcp_count.hpp>
+
 #include <linux/socket.h>
 #include <linux/sockios.h>
-#include <linux/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -29,17 +30,6 @@ msghdr message_of(smcd::buffers list) noexcept {
   message.msg_iov = const_cast<iovec*>(list.data());
   message.msg_iovlen = list.size();
   return message;
-}
-
-// The kernel counts a FIN as one more byte received. Once the state is "closed"
-// nobody can tell whether there was one.
-constexpr std::uint8_t tcp_closed = 7;
-bool has_fin(std::uint8_t state) noexcept {
-  constexpr std::uint8_t time_wait = 6;
-  constexpr std::uint8_t close_wait = 8;
-  constexpr std::uint8_t last_ack = 9;
-  constexpr std::uint8_t closing = 11;
-  return state == time_wait || state == close_wait || state == last_ack || state == closing;
 }
 
 }  // namespace
@@ -83,22 +73,14 @@ bool kernel_lane::is_ready(short events) noexcept {
 bool kernel_lane::has_hung_up() noexcept { return is_ready(POLLRDHUP); }
 
 bool kernel_lane::counters(std::uint64_t& written, std::uint64_t& read) noexcept {
-  tcp_info before{};
-  if (!option(fd_, IPPROTO_TCP, TCP_INFO, before)) return false;
-  // Bytes may arrive between the questions: ask until nothing did.
-  for (int i = 0; i < 16; ++i) {
-    const std::size_t waiting = unread();
-    tcp_info after{};
-    if (!option(fd_, IPPROTO_TCP, TCP_INFO, after)) return false;
-    if (after.tcpi_bytes_received == before.tcpi_bytes_received) {
-      if (after.tcpi_state == tcp_closed) return false;
-      written = after.tcpi_bytes_sent - after.tcpi_bytes_retrans + after.tcpi_notsent_bytes;
-      read = after.tcpi_bytes_received - waiting - (has_fin(after.tcpi_state) ? 1 : 0);
-      return true;
-    }
-    before = after;
-  }
-  return false;
+  const auto info = [this](tcp_info& to) noexcept {
+    return option(fd_, IPPROTO_TCP, TCP_INFO, to);
+  };
+  const auto count = smcd::count_tcp(info, [this]() noexcept { return unread(); });
+  if (!count) return false;
+  written = count->written;
+  read = count->read;
+  return true;
 }
 
 bool kernel_lane::identify(smcd::socket_identity& to) noexcept {
