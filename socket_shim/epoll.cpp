@@ -155,9 +155,17 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   // The first member begins in step with its stream, others follow if it is not.
   if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
   stream.members.store(made, std::memory_order_release);
+  note_lane(*made);
   if (has_queue_) enter(*made);
   append(*made);
   return 0;
+}
+
+void epoll_set::note_lane(member& of) noexcept {
+  const bool is_in_memory = of.stream->link.is_established();
+  if (is_in_memory == of.is_in_memory) return;
+  of.is_in_memory = is_in_memory;
+  is_in_memory ? ++in_memory_ : --in_memory_;
 }
 
 int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
@@ -203,6 +211,7 @@ void epoll_set::forget(member& known) noexcept {
     (before == nullptr ? first_pending_ : before->next_pending) = known.next_pending;
     if (last_pending_ == &known) last_pending_ = before;
   }
+  if (known.is_in_memory) --in_memory_;
   count_.fetch_sub(1, std::memory_order_relaxed);
   members.give_back(&known);
 }
@@ -220,6 +229,7 @@ void epoll_set::follow(member& known) noexcept {
   {
     const dibs::lock_guard guard(lock_);
     if (known.set != this) return;
+    note_lane(known);
     if (has_queue_) enter(known);
     append(known);
     static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
@@ -331,6 +341,29 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
   dibs::chaos::stall();
+  for (int i = 0; i < found; ++i) take(events[static_cast<std::size_t>(i)], now);
+  return true;
+}
+
+// Without a stream in memory, and without another thread that could bring one
+// there, only the kernel has something to tell. False: it was not to be had.
+bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
+                               const sigset_t* mask) noexcept {
+  static std::atomic<bool> is_missing{false};  // epoll_pwait2, Linux 5.11
+  if (!is_alone() || in_memory_ != 0 || waiting_ != 0 || dibs::chaos::one_in(4) ||
+      is_missing.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  std::array<epoll_event, 64> events;
+  const timespec left = until.is_never() ? timespec{} : until.left();
+  const int room = std::min(now.count, static_cast<int>(events.size()));
+  const int found =
+      real.epoll_pwait2(epfd, events.data(), room, until.is_never() ? nullptr : &left, mask);
+  if (found < 0) {
+    is_missing.store(errno == ENOSYS, std::memory_order_relaxed);
+    now.done = errno == ENOSYS ? 0 : -1;
+    return errno != ENOSYS;
+  }
   for (int i = 0; i < found; ++i) take(events[static_cast<std::size_t>(i)], now);
   return true;
 }
@@ -530,12 +563,15 @@ int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
   open_queue();
   for (;;) {
     turn now = begin_turn(to, count);
-    if (!look(epfd, now)) return -1;
+    const bool was_kernel = wait_in_kernel(epfd, now, until, mask);
+    if (now.done < 0 || (!was_kernel && !look(epfd, now))) return -1;
     if (now.done > 0 || until.is_over()) {
       pass_on();
       errno = saved;
       return now.done;
     }
+    // The kernel told of a handshake alone, which may have gone on.
+    if (was_kernel) continue;
     // epoll_wait is never restarted after a handler ran.
     if (sleep(epfd, now, until, mask) < 0) {
       pass_on();

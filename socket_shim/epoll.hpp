@@ -28,6 +28,7 @@ struct member {
   bool is_pending = false;      // stands in the list of those to look at
   bool is_spent = false;        // EPOLLONESHOT has fired
   bool is_deaf = false;         // found no place among the waiters of its stream
+  bool is_in_memory = false;    // its stream was on DMBs when last looked at
   std::uint32_t turn = 0;       // the wait that reported it last, and where
   int place = 0;
   member* next_of_bit = nullptr;
@@ -84,6 +85,7 @@ class epoll_set {
   [[nodiscard]] bool look(int epfd, turn&) noexcept;
   void collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
+  [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
   int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);
   // One event as the kernel told it.
@@ -94,6 +96,7 @@ class epoll_set {
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
+  void note_lane(member&) noexcept;
   void append(member&) noexcept;
   void pass_on() noexcept;
   void enter(member&) noexcept;
@@ -106,6 +109,7 @@ class epoll_set {
   int epfd_ = -1;
   dibs::shared_lock lock_;
   std::atomic<std::uint32_t> count_{0};
+  std::uint32_t in_memory_ = 0;  // members that are
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
   std::uint32_t departures_ = 0;             // of threads that left something for others
