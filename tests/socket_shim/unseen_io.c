@@ -87,7 +87,7 @@ static void with_signals(struct pair p) {
   CHECK(sigprocmask(SIG_BLOCK, &blocked, NULL) == 0);
   CHECK(fcntl(p.ours.fd, F_SETOWN, getpid()) == 0);
   int on = 1;
-  if (way++ % 2 == 0) {
+  if (way++ / 2 % 2 == 0) {
     CHECK(fcntl(p.ours.fd, F_SETFL, O_RDWR | O_ASYNC) == 0);
   } else {
     CHECK(ioctl(p.ours.fd, FIOASYNC, &on) == 0);
