@@ -124,7 +124,9 @@ class basic_socket : public detail::kernel_face<Executor> {
   template <boost::asio::completion_token_for<void(error_code)> Token = default_token>
   auto async_connect(const endpoint_type& to, Token&& token = default_token()) {
     error_code failure;
-    if (!this->is_open()) this->open(to.protocol(), failure);
+    if (!this->is_open()) {
+      this->open_by(&detail::kernel_socket::open_asio, to.protocol(), failure);
+    }
     return boost::asio::async_compose<Token, void(error_code)>(
         detail::connect_op(this->held(), to, failure), token, this->get_executor());
   }

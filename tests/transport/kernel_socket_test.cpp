@@ -5,6 +5,7 @@
 
 #include <support/child_process.hpp>
 
+#include <boost/asio/ip/unicast.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/thread_pool.hpp>
 
@@ -136,6 +137,28 @@ TEST_CASE("kernel_socket: options are those of Asio, also where the kernel knows
   plain.set_option(asio::ip::v6_only(true), expected);
   CHECK(code == expected);
   CHECK(code);
+}
+
+TEST_CASE("kernel_socket: options of IPv6 hold, whatever way a socket comes") {
+  asio::io_context context;
+  dibsock::acceptor listener(context, {asio::ip::address_v6::loopback(), 0});
+  dibsock::socket opened(context, tcp::v6());
+  dibsock::socket connected(context);
+  dibsock::socket accepted(context);
+  dibsock::socket accepted_later(context);
+  opened.connect(listener.local_endpoint());
+  listener.accept(accepted);
+  error_code failed;
+  connected.async_connect(listener.local_endpoint(), [&](error_code code) { failed = code; });
+  listener.async_accept(accepted_later, [&](error_code code) { CHECK(!code); });
+  context.run();
+  REQUIRE(!failed);
+  for (dibsock::socket* each : {&opened, &connected, &accepted, &accepted_later}) {
+    each->set_option(asio::ip::unicast::hops(7));
+    asio::ip::unicast::hops got;
+    each->get_option(got);
+    CHECK(got.value() == 7);
+  }
 }
 
 TEST_CASE("kernel_socket: connecting waits, although the descriptor does not") {

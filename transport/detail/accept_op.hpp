@@ -114,8 +114,9 @@ class accept_op {
   template <class Self>
   void operator()(Self& self, boost::system::error_code code) {
     if (!code) {
-      stream_->kernel.take_over();
-      code = from_->begin(*stream_, peer_ != nullptr ? *peer_ : *address_);
+      const boost::asio::ip::tcp::endpoint& peer = peer_ != nullptr ? *peer_ : *address_;
+      stream_->kernel.take_over(peer.protocol());
+      code = from_->begin(*stream_, peer);
     }
     from_.reset();
     Target target(std::move(target_));

@@ -42,11 +42,7 @@ class kernel_face : public boost::asio::socket_base {
     throw_if(code, "open");
   }
   error_code open(const protocol_type& protocol, error_code& code) {
-    if (is_open()) return code = boost::asio::error::already_open;
-    auto made = std::make_shared<stream>(executor_);
-    made->kernel.open(protocol, code);
-    if (!code) stream_ = std::move(made);
-    return code;
+    return open_by(&kernel_socket::open, protocol, code);
   }
   [[nodiscard]] bool is_open() const noexcept { return stream_ != nullptr; }
 
@@ -165,6 +161,14 @@ class kernel_face : public boost::asio::socket_base {
   }
 
  protected:
+  using opener = error_code (kernel_socket::*)(const protocol_type&, error_code&);
+  error_code open_by(opener how, const protocol_type& protocol, error_code& code) {
+    if (is_open()) return code = boost::asio::error::already_open;
+    auto made = std::make_shared<stream>(executor_);
+    if (!((made->kernel.*how)(protocol, code))) stream_ = std::move(made);
+    return code;
+  }
+
   explicit kernel_face(const executor_type& executor) : executor_(executor) {}
   kernel_face(kernel_face&& other) noexcept
       : executor_(other.executor_),

@@ -53,8 +53,16 @@ class kernel_socket {
     protocol_ = peer.protocol();
     return code;
   }
-  // Asio has accepted a connection into asio().
-  void take_over() noexcept { fd_ = asio_.native_handle(); }
+  // Opened by Asio, for what begins with an asynchronous operation.
+  error_code open_asio(const protocol_type& protocol, error_code& code) {
+    if (!asio_.open(protocol, code)) take_over(protocol);
+    return code;
+  }
+  // asio() is open: Asio has accepted a connection into it, or opened it.
+  void take_over(const protocol_type& protocol) noexcept {
+    protocol_ = protocol;
+    fd_ = asio_.native_handle();
+  }
 
   // From here on asio() is this socket, unless it is an error.
   [[nodiscard]] error_code hand_over() {
