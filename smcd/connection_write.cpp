@@ -138,7 +138,9 @@ std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64
   std::uint32_t done = 0;
   place at = lane_word::unpack(word).at;
   while (done < size) {
-    const std::uint32_t n = dibs::chaos::at_most(std::min(size - done, piece));
+    // A short message comes in one piece even then: programs count on it.
+    const std::uint32_t here = std::min(size - done, piece);
+    const std::uint32_t n = size < 1024 ? here : dibs::chaos::at_most(here);
     copy_ring<copy_way::into_ring>(outbound_.data(), at.count, walk, n, is_reader_elsewhere);
     at = smcd::advance(at, n, outbound_.size);
     const std::uint64_t next = lane_word{lane::dmb, at}.pack();
