@@ -189,7 +189,9 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
   const end_stage at = stage();
   const bool is_client = end()->role == handshake_role::client;
   if (meets_marks()) {
-    mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
+    // A peer that is further than we are writes to the DMB already. It must hear
+    // what TCP says.
+    mine().flags.fetch_or(dibs::flag_refuses | dibs::flag_wants_tcp, std::memory_order_seq_cst);
     dibs::chaos::stall();
     if (at != end_stage::established) {
       take_last_clc(tcp);

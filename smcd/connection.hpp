@@ -49,6 +49,15 @@ class connection {
                                               std::uint64_t now) noexcept;
   [[nodiscard]] result<std::size_t> write_some(tcp_lane&, buffers, std::uint64_t now) noexcept;
 
+  // A read stopped here because the stream goes on elsewhere: the rest may be
+  // there already.
+  [[nodiscard]] bool stands_at_mark() const noexcept {
+    return !is_young() && bytes_before_mark() == 0;
+  }
+  // An error that read_some() gave and that nobody was told of yet: it will be
+  // given again.
+  void put_back(const error_code&) noexcept;
+
   // Before the handshake a driver may use the socket's own calls, also blocking
   // ones, as long as nobody else can use the connection meanwhile: true lets it
   // in, and leave_early() says what came of it. In between the connection stays
@@ -70,6 +79,8 @@ class connection {
   [[nodiscard]] bool has_input(tcp_lane&) noexcept;
   // The same, of the DMB alone: for those who watch the TCP lane by other means.
   [[nodiscard]] bool has_dmb_input(tcp_lane&) noexcept;
+  // Also if bytes on the TCP lane come first.
+  [[nodiscard]] bool has_dmb_input_ahead(tcp_lane&) noexcept;
   // May a write take bytes? On the TCP lane the kernel must be asked besides.
   // False leaves word with the reader, who will wake the waiters of this end.
   [[nodiscard]] bool has_room(tcp_lane&, std::uint64_t now) noexcept;
@@ -138,8 +149,9 @@ class connection {
     return !is_young() && end()->sending.returning.load(std::memory_order_relaxed) != 0;
   }
 
-  // Before shutdown(SHUT_WR) of the socket.
+  // Before shutdown of the socket, SHUT_WR and SHUT_RD; SHUT_RDWR is both.
   void shutdown_write() noexcept;
+  void shutdown_read() noexcept;
 
   // Before the last close of the socket in this process. `reset`: the peer has
   // not been read to the end, and TCP would send RST.
@@ -195,6 +207,10 @@ class connection {
   enum class turn : std::uint8_t { go_on, clc, nothing, broken };
   [[nodiscard]] turn follow_marks() noexcept;
   [[nodiscard]] bool is_cut_off(tcp_lane&) noexcept;
+  template <class Visit>
+  std::size_t walk_waiting(tcp_lane&, Visit) noexcept;
+  [[nodiscard]] std::size_t peek_ahead(tcp_lane&, buffers) noexcept;
+  static std::size_t peek_kernel(tcp_lane&, buffer_walk&, std::size_t n, std::size_t past) noexcept;
   void keep(const result<std::size_t>& over) noexcept;
   [[nodiscard]] result<std::size_t> tell(const result<std::size_t>& over) noexcept;
   [[nodiscard]] std::uint64_t bytes_before_mark() const noexcept;
@@ -254,6 +270,7 @@ class connection {
   [[nodiscard]] bool is_due() const noexcept;
   [[nodiscard]] bool peer_refuses() const noexcept;
   void settle() noexcept;
+  void tell_shut() noexcept;
   void drop_memory() noexcept;
   close_way flag_end(tcp_lane&) noexcept;
   [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;

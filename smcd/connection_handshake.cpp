@@ -206,7 +206,8 @@ bool connection::send_clc(tcp_lane& tcp) noexcept {
     const dibs::gid named = end()->talk.peer_gid();
     const bool is_alive =
         stack_->device().query_remote_gid(named.is_none() ? theirs().device : named);
-    if (to.is_shut || peer_refuses() || !is_alive) {
+    // One that ended may not read either: then its kernel resets the connection.
+    if (to.is_shut || peer_refuses() || !is_alive || tcp.has_hung_up()) {
       end()->talk.give_up(decline_code::peer_declined);
       return true;
     }

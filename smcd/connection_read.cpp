@@ -20,30 +20,16 @@ bool is_over(const result<std::size_t>& got) noexcept {
   return got ? *got == 0 : !dibs::is_would_block(got.error());
 }
 
-// Of a connection that knows of no lanes.
-result<std::size_t> read_plainly(tcp_lane& tcp, buffers to, bool is_peek) noexcept {
-  std::size_t done = 0;
-  buffer_walk walk(to);
-  for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
-    const result<std::size_t> got = is_peek ? tcp.peek(part) : tcp.receive(part);
-    if (!got) return done > 0 ? result<std::size_t>(done) : got;
-    done += *got;
-    if (*got < part.size() || is_peek) break;
-    walk.skip(*got);
-  }
-  return done;
-}
-
 }  // namespace
 
 result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_peek,
                                           std::uint64_t now) noexcept {
   if (is_young() && enter_young()) {
-    const result<std::size_t> got = read_plainly(tcp, to, is_peek);
+    const result<std::size_t> got = tcp.receive_parts(to, is_peek);
     leave_early(got && !is_peek ? *got : 0, 0);
     return got;
   }
-  if (!is_grown(tcp)) return read_plainly(tcp, to, is_peek);
+  if (!is_grown(tcp)) return tcp.receive_parts(to, is_peek);
   direction& from = end()->receiving;
   for (;;) {
     if (!is_sound(tcp)) return make_error_code(errc::protocol_violation);
@@ -56,6 +42,9 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
       dibs::chaos::stall();
       if (found == turn::broken) return make_error_code(errc::protocol_violation);
       if (found == turn::nothing) {
+        if (is_peek && bytes_before_mark() < total_size(to)) {
+          if (const std::size_t seen = peek_ahead(tcp, to); seen > 0) return seen;
+        }
         if (lane_word::unpack(word).on == lane::tcp) {
           const result<std::size_t> got = read_tcp(tcp, to, is_peek, word);
           if (is_over(got)) {
@@ -116,6 +105,12 @@ bool connection::is_sound(tcp_lane& tcp) noexcept {
 // The kernel tells of an error once. Bytes of the DMB lane come before it.
 void connection::keep(const result<std::size_t>& over) noexcept {
   if (!over) untold_error_ = over.error().value();
+}
+
+void connection::put_back(const error_code& code) noexcept {
+  if (is_young() || code.category() != boost::system::system_category()) return;
+  const dibs::lock_guard guard(end()->receiving.lock);
+  untold_error_ = code.value();
 }
 
 result<std::size_t> connection::tell(const result<std::size_t>& over) noexcept {
@@ -269,30 +264,21 @@ result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek
   std::optional<dibs::signal_shield> quiet;
   if (may_meet_marks) quiet.emplace();
   if (from.word.load(std::memory_order_relaxed) != word) return dibs::would_block();
-  std::size_t done = 0;
-  buffer_walk walk(to);
-  for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
-    if (may_meet_marks) {
-      // What the kernel holds now was sent after its marks were published. So
-      // count first, look at the marks after, and never take more than both.
-      std::byte one{};
-      if (const result<std::size_t> any = tcp.peek({&one, 1}); !any || *any == 0) return any;
-      // At an urgent byte the kernel counts none, but has one.
-      const std::uint64_t unread = std::max<std::uint64_t>(tcp.unread(), 1);
-      const std::uint64_t n = std::min({std::uint64_t{part.size()}, unread, bytes_before_mark()});
-      if (n == 0) break;
-      part = part.first(static_cast<std::size_t>(n));
-    }
-    const result<std::size_t> got = is_peek ? tcp.peek(part) : tcp.receive(part);
-    if (!got) return done > 0 ? result<std::size_t>(done) : got;
-    if (*got == 0) return done;  // the end of the stream
-    done += *got;
-    if (!is_peek) from.tcp_bytes.fetch_add(*got, std::memory_order_relaxed);
-    if (*got < part.size() || is_peek || may_meet_marks) break;
-    walk.skip(*got);
+  std::uint64_t n = total_size(to);
+  if (may_meet_marks) {
+    // What the kernel holds now was sent after its marks were published. So
+    // count first, look at the marks after, and never take more than both.
+    std::byte one{};
+    if (const result<std::size_t> any = tcp.peek({&one, 1}); !any || *any == 0) return any;
+    // At an urgent byte the kernel counts none, but has one.
+    const std::uint64_t unread = std::max<std::uint64_t>(tcp.unread(), 1);
+    n = std::min({n, unread, bytes_before_mark()});
+    if (n == 0) return dibs::would_block();
   }
-  if (done == 0) return dibs::would_block();
-  return done;
+  const first_bytes part(to, static_cast<std::size_t>(n));
+  const result<std::size_t> got = tcp.receive_parts(part.list(), is_peek);
+  if (got && !is_peek) from.tcp_bytes.fetch_add(*got, std::memory_order_relaxed);
+  return got;
 }
 
 bool connection::has_input(tcp_lane& tcp) noexcept {
@@ -331,39 +317,6 @@ bool connection::has_dmb_input(tcp_lane& tcp) noexcept {
   while (found == turn::go_on) found = follow_marks();
   if (found == turn::broken) return true;
   return end()->receiving.on() == lane::dmb && ring_used().value_or(1) > 0;
-}
-
-std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
-  if (is_young()) return tcp.unread();
-  static_cast<void>(is_sound(tcp));
-  direction& from = end()->receiving;
-  const dibs::lock_guard guard(from.lock);
-  while (follow_marks() == turn::go_on) {
-  }
-  // What is counted here was sent after its marks were published: look at the
-  // marks after, and follow the bytes from lane to lane.
-  std::uint64_t on_tcp = tcp.unread();
-  std::uint64_t in_ring = is_established() ? ring_used().value_or(0) : 0;
-  lane on = from.on();
-  std::uint64_t at = from.offset();
-  const auto take = [&](std::uint64_t most) noexcept {
-    std::uint64_t& waiting = on == lane::dmb ? in_ring : on_tcp;
-    const std::uint64_t n = std::min(waiting, most);
-    waiting -= n;
-    at += n;
-  };
-  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  for (; meets_marks(); ++taken) {
-    const next_mark next = look_at_mark(theirs(), taken, at);
-    if (next.what != next_mark::answer::found) break;
-    take(next.at.offset - at);
-    const bool is_clc = next.at.kind == mark_clc;
-    // A message of the handshake, and what is behind it, is not there yet.
-    if (at < next.at.offset || is_clc || !is_established()) return at - from.offset();
-    if (next.at.kind != mark_void) on = next.at.kind == mark_to_dmb ? lane::dmb : lane::tcp;
-  }
-  take(~std::uint64_t{0});
-  return static_cast<std::size_t>(at - from.offset());
 }
 
 std::int64_t connection::received_besides() noexcept {

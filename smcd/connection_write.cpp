@@ -17,30 +17,16 @@ namespace {
 // How often a busy sender asks the TCP lane whether the peer still lives.
 constexpr std::uint64_t writer_patience = 1000 * dibs::ticks_per_us;
 
-// What the TCP lane takes.
-result<std::size_t> write_plainly(tcp_lane& tcp, buffers from) noexcept {
-  std::size_t done = 0;
-  buffer_walk walk(from);
-  for (std::span<std::byte> part = walk.here(); !part.empty(); part = walk.here()) {
-    const result<std::size_t> sent = tcp.send(part);
-    if (!sent) return done > 0 ? result<std::size_t>(done) : sent;
-    done += *sent;
-    if (*sent < part.size()) break;
-    walk.skip(*sent);
-  }
-  return done;
-}
-
 }  // namespace
 
 result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
                                            std::uint64_t now) noexcept {
   if (is_young() && enter_young()) {
-    const result<std::size_t> sent = write_plainly(tcp, from);
+    const result<std::size_t> sent = tcp.send_parts(from);
     leave_early(0, sent ? *sent : 0);
     return sent;
   }
-  if (!is_grown(tcp)) return write_plainly(tcp, from);
+  if (!is_grown(tcp)) return tcp.send_parts(from);
   direction& to = end()->sending;
   for (;;) {
     if (stage() != end_stage::established) advance(tcp);
@@ -92,7 +78,7 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       // [left] As below.
       if (has_peer_left()) continue;
     }
-    const result<std::size_t> sent = write_plainly(tcp, from);
+    const result<std::size_t> sent = tcp.send_parts(from);
     if (!sent) return sent;
     to.tcp_bytes.fetch_add(*sent, std::memory_order_relaxed);
     count_call();
@@ -287,7 +273,27 @@ void connection::shutdown_write() noexcept {
   const dibs::lock_guard guard(end()->sending.lock);
   if (!end()->sending.is_shut) end()->sending.was_peer_first = peer_is_done_sending();
   end()->sending.is_shut = true;
-  change_consumer_word([](cdc::cursor_word& word) { word.connection_flags |= cdc::sending_done; });
+  tell_shut();
+}
+
+void connection::shutdown_read() noexcept {
+  if (is_young()) return;
+  const dibs::lock_guard guard(end()->sending.lock);
+  end()->receiving.is_shut = true;
+  if (end()->sending.is_shut) tell_shut();
+}
+
+// TCP resets a connection when bytes come that nobody will read any more. So
+// whoever shut both directions is to the peer as one who closed: further bytes
+// take the TCP lane. `sending.lock` is held.
+void connection::tell_shut() noexcept {
+  // Nor may a message of the handshake come any more.
+  if (end()->receiving.is_shut && meets_marks() && stage() != end_stage::established) {
+    mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
+  }
+  const auto flags = static_cast<std::uint8_t>(
+      end()->receiving.is_shut ? cdc::sending_done | cdc::closed : +cdc::sending_done);
+  change_consumer_word([&](cdc::cursor_word& word) { word.connection_flags |= flags; });
   if (stage() == end_stage::established) stack_->signals().signal(theirs());
 }
 

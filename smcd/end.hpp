@@ -35,7 +35,7 @@ struct alignas(dibs::cache_line) direction {
   std::atomic<std::uint64_t> tcp_bytes;  // of the application, on the TCP lane
   std::uint64_t clc_bytes;               // besides these, on the TCP lane
   std::atomic<std::uint32_t> marks;      // sending: published; receiving: taken
-  std::atomic<bool> is_shut;             // sending: shutdown(WR) was called
+  std::atomic<bool> is_shut;             // shutdown(WR or RD) was called
   bool is_pinned;                        // sending: stays on TCP for good
   bool was_peer_first;                   // sending: shut after the peer had ended its direction
   std::atomic<std::uint32_t> wanted;     // sending: room that the last writer did not find

@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -47,6 +48,30 @@ class buffer_walk {
   for (const iovec& part : list) size += part.iov_len;
   return size;
 }
+
+// The first n bytes of a list of buffers; fewer if they lie in very many.
+class first_bytes {
+ public:
+  first_bytes(buffers list, std::size_t n) noexcept : list_(list) {
+    if (n >= total_size(list)) return;
+    std::size_t count = 0;
+    for (const iovec& part : list) {
+      if (n == 0 || count == parts_.size()) break;
+      const std::size_t size = std::min(n, part.iov_len);
+      if (size == 0) continue;
+      parts_[count++] = {part.iov_base, size};
+      n -= size;
+    }
+    list_ = {parts_.data(), count};
+  }
+  first_bytes(const first_bytes&) = delete;
+  first_bytes& operator=(const first_bytes&) = delete;
+  [[nodiscard]] buffers list() const noexcept { return list_; }
+
+ private:
+  std::array<iovec, 64> parts_;
+  buffers list_;
+};
 
 // From so many bytes on it pays to write past our caches when the reader runs
 // on another CPU: its lines need not be fetched first and come from memory or

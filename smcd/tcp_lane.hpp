@@ -8,6 +8,8 @@
 #include <smcd/error.hpp>
 #include <smcd/ring.hpp>
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -27,6 +29,11 @@ class tcp_lane {
   // The same without taking them.
   [[nodiscard]] virtual result<std::size_t> peek(std::span<std::byte> to) noexcept = 0;
   [[nodiscard]] virtual result<std::size_t> send(std::span<const std::byte> from) noexcept = 0;
+  // The same with several buffers: what is there at once, or in one segment,
+  // for drivers that can.
+  [[nodiscard]] virtual result<std::size_t> receive_parts(std::span<const iovec> to,
+                                                          bool is_peek) noexcept;
+  [[nodiscard]] virtual result<std::size_t> send_parts(std::span<const iovec> from) noexcept;
   // Bytes that receive() could take now (SIOCINQ).
   [[nodiscard]] virtual std::size_t unread() noexcept = 0;
   // True when the peer has sent FIN or RST, or the socket failed.
@@ -50,5 +57,34 @@ class tcp_lane {
  protected:
   ~tcp_lane() = default;
 };
+
+// ---- inline ----------------------------------------------------------------
+
+inline result<std::size_t> tcp_lane::receive_parts(std::span<const iovec> to,
+                                                   bool is_peek) noexcept {
+  std::size_t done = 0;
+  for (const iovec& part : to) {
+    if (part.iov_len == 0) continue;
+    const std::span<std::byte> here{static_cast<std::byte*>(part.iov_base), part.iov_len};
+    const result<std::size_t> got = is_peek ? peek(here) : receive(here);
+    if (!got) return done > 0 ? result<std::size_t>(done) : got;
+    done += *got;
+    if (*got < part.iov_len || is_peek) break;
+  }
+  return done;
+}
+
+inline result<std::size_t> tcp_lane::send_parts(std::span<const iovec> from) noexcept {
+  std::size_t done = 0;
+  for (const iovec& part : from) {
+    if (part.iov_len == 0) continue;
+    const result<std::size_t> sent =
+        send({static_cast<const std::byte*>(part.iov_base), part.iov_len});
+    if (!sent) return done > 0 ? result<std::size_t>(done) : sent;
+    done += *sent;
+    if (*sent < part.iov_len) break;
+  }
+  return done;
+}
 
 }  // namespace smcd

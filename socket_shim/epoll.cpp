@@ -75,7 +75,8 @@ constexpr std::uint32_t turns_per_kernel_look = 8;
 
 void epoll_set::open(int epfd) noexcept {
   epfd_ = epfd;
-  is_pinned_ = has_queue_ = has_deaf_ = waits_for_room_ = false;
+  is_pinned_ = is_haunted_ = has_queue_ = has_deaf_ = waits_for_room_ = false;
+  owner_ = self.pid();
   if (sleeper_ == nullptr) sleeper_ = make_sleeper();
 }
 
@@ -156,7 +157,7 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
   stream.members.store(made, std::memory_order_release);
   note_lane(*made);
-  if (has_queue_) enter(*made);
+  if (has_queue()) enter(*made);
   append(*made);
   return 0;
 }
@@ -184,9 +185,21 @@ int epoll_set::remove(member& known) noexcept {
   return real.epoll_ctl(epfd_, EPOLL_CTL_DEL, fd, &unused);
 }
 
+void epoll_set::leave(member& known, bool is_shared) noexcept {
+  if (owner_ != self.pid()) {
+    // The registration is our parent's, too: events that come for us are dropped.
+    is_haunted_ = true;
+    forget(known);
+  } else if (is_shared) {
+    static_cast<void>(remove(known));
+  } else {
+    forget(known);
+  }
+}
+
 void epoll_set::forget(member& known) noexcept {
   const dibs::lock_guard guard(lock_);
-  if (has_queue_) known.stream->link.leave_waiter(sleeper_->queue().word(known.bit));
+  if (has_queue()) known.stream->link.leave_waiter(sleeper_->queue().word(known.bit));
   for (member** link = &of_bit_[known.bit]; *link != nullptr; link = &(*link)->next_of_bit) {
     if (*link == &known) {
       *link = known.next_of_bit;
@@ -230,7 +243,7 @@ void epoll_set::follow(member& known) noexcept {
     const dibs::lock_guard guard(lock_);
     if (known.set != this) return;
     note_lane(known);
-    if (has_queue_) enter(known);
+    if (has_queue()) enter(known);
     append(known);
     static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
   }
@@ -258,8 +271,8 @@ std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
   // In a DMB, or announced for it behind bytes on TCP that were told before:
   // that too is a new edge.
   if ((of.wanted & (EPOLLIN | EPOLLRDNORM)) != 0 &&
-      (link.has_dmb_input(tcp) ||
-       (link.receives_on() == smcd::lane::tcp && link.input_hint() && link.has_input(tcp)))) {
+      (link.has_dmb_input(tcp) || (link.receives_on() == smcd::lane::tcp && link.input_hint() &&
+                                   link.has_dmb_input_ahead(tcp)))) {
     events |= EPOLLIN | EPOLLRDNORM;
   }
   if ((of.wanted & (EPOLLOUT | EPOLLWRNORM)) != 0 && link.sends_on() == smcd::lane::dmb) {
@@ -283,7 +296,16 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) no
     events &= ~input;
   }
   sync_members(*of.stream);
-  return events & (of.wanted | always);
+  events &= of.wanted | always;
+  // An edge tells all that is true.
+  return events != 0 && (of.wanted & EPOLLET) != 0 ? events | events_in_memory(of) : events;
+}
+
+// What the kernel would say of a member that it need not tell of now.
+std::uint32_t epoll_set::look_at_kernel(member& of) noexcept {
+  pollfd ask{of.fd, static_cast<short>(kernel_events(of)), 0};
+  if (real.poll(&ask, nfds_t{1}, 0) <= 0) return 0;
+  return events_from_kernel(of, static_cast<std::uint32_t>(ask.revents));
 }
 
 // One entry for each stream and wait, however many looks found something.
@@ -311,7 +333,7 @@ epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
 
 void epoll_set::collect(turn& now) noexcept {
   const dibs::lock_guard guard(lock_);
-  if (has_queue_) {
+  if (has_queue()) {
     sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
       for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
     });
@@ -324,7 +346,9 @@ void epoll_set::collect(turn& now) noexcept {
     first_pending_ = at.next_pending;
     if (first_pending_ == nullptr) last_pending_ = nullptr;
     at.is_pending = false;
-    const std::uint32_t events = events_in_memory(at);
+    std::uint32_t events = events_in_memory(at);
+    // There is no second time.
+    if (events != 0 && (at.wanted & EPOLLONESHOT) != 0) events |= look_at_kernel(at);
     const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
     if (events != 0) report(at, events, now);
     // Level-triggered: true until it is looked at and found false. And patience
@@ -475,8 +499,8 @@ void epoll_set::enter_deaf() noexcept {
   const dibs::lock_guard guard(lock_);
   has_deaf_ = false;
   for_each([this](member& known) noexcept {
-    if (has_queue_ && !known.is_deaf) return;
-    if (has_queue_) enter(known);
+    if (has_queue() && !known.is_deaf) return;
+    if (has_queue()) enter(known);
     append(known);
   });
 }
@@ -487,7 +511,7 @@ struct epoll_set::waiting {
     const dibs::lock_guard guard(in.lock_);
     is_alone = ++in.waiting_ == 1;
     is_called = in.departures_ != after.departures;
-    is_sure = in.has_queue_ && !in.has_deaf_;
+    is_sure = in.has_queue() && !in.has_deaf_;
   }
   waiting(const waiting&) = delete;
   waiting& operator=(const waiting&) = delete;
@@ -495,7 +519,7 @@ struct epoll_set::waiting {
     const dibs::lock_guard guard(in.lock_);
     --in.waiting_;
     // Whoever rang has disarmed it, and others may still sleep.
-    if (in.has_queue_) {
+    if (in.has_queue()) {
       in.waiting_ == 0 ? in.sleeper_->queue().disarm() : in.sleeper_->queue().arm();
     }
   }
@@ -510,7 +534,7 @@ struct epoll_set::waiting {
 // Memory, and the kernel now and then, or when memory has nothing. False as
 // ask_kernel().
 bool epoll_set::look(int epfd, turn& now) noexcept {
-  if (has_deaf_ || !has_queue_) enter_deaf();
+  if (has_deaf_ || !has_queue()) enter_deaf();
   const bool is_kernel_first = now.number % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
   if (is_kernel_first && !ask_kernel(epfd, now)) return false;
   collect(now);
@@ -519,7 +543,7 @@ bool epoll_set::look(int epfd, turn& now) noexcept {
 
 // -1 if a signal ended it.
 int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const sigset_t* mask) {
-  const auto found = [this]() noexcept { return has_queue_ && sleeper_->queue().has_bits(); };
+  const auto found = [this]() noexcept { return has_queue() && sleeper_->queue().has_bits(); };
   dibs::chaos::stall();
   waiting here(*this, after);
   if (here.is_called) return 0;
@@ -527,10 +551,10 @@ int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const s
     return last_reported_ != nullptr && last_reported_->set == this &&
            last_reported_->stream->link.shares_cpu();
   };
-  if (here.is_alone && has_queue_ && sleeper_->spin().spin(longest_spin(), found, shares_cpu)) {
+  if (here.is_alone && has_queue() && sleeper_->spin().spin(longest_spin(), found, shares_cpu)) {
     return 0;
   }
-  if (has_queue_) {
+  if (has_queue()) {
     const dibs::lock_guard guard(lock_);
     static_cast<void>(sleeper_->prepare());
     sleeper_->queue().arm();
@@ -540,7 +564,7 @@ int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const s
   if (!here.is_sure) sleep_until = until.sooner_us(unsure_us);
   if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
   pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
-  return sleep_on(has_queue_ ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
+  return sleep_on(has_queue() ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
                   {waiting::roll_back, &here});
 }
 
@@ -549,7 +573,7 @@ void epoll_set::pass_on() noexcept {
   const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   const dibs::lock_guard guard(lock_);
-  if (has_queue_ && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
+  if (has_queue() && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
     // Or for those that are about to sleep.
     ++departures_;
     if (waiting_ > 0) sleeper_->queue().ring();
@@ -642,15 +666,8 @@ void leave_sets(endpoint& of) noexcept {
 void forget_descriptor(endpoint& of, int fd) noexcept {
   for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
     member* next = at->next_of_stream;
-    // The kernel would keep the registration while another descriptor of the
-    // same socket is open, under the old number; nobody can want that.
-    if (at->fd == fd && at->set != nullptr) {
-      if (of.descriptors.load(std::memory_order_relaxed) > 1) {
-        static_cast<void>(at->set->remove(*at));
-      } else {
-        at->set->forget(*at);
-      }
-    }
+    const bool is_shared = of.descriptors.load(std::memory_order_relaxed) > 1 || self.has_forked();
+    if (at->fd == fd && at->set != nullptr) at->set->leave(*at, is_shared);
     at = next;
   }
 }

@@ -48,7 +48,7 @@ class epoll_set {
   int modify(member&, const epoll_event&) noexcept;
   int remove(member&) noexcept;
   [[nodiscard]] bool has_members() const noexcept {
-    return count_.load(std::memory_order_relaxed) > 0;
+    return count_.load(std::memory_order_relaxed) > 0 || is_haunted_;
   }
 
   // As epoll_pwait2(2). A thread may be cancelled inside.
@@ -65,6 +65,9 @@ class epoll_set {
   void follow(member&) noexcept;
   // The member's stream is closed; the kernel forgets it by itself.
   void forget(member&) noexcept;
+  // A descriptor is closed, while others of the same socket may stay open. The
+  // kernel would go on telling of it under the old number; nobody can want that.
+  void leave(member&, bool is_shared) noexcept;
   // Somebody waits for this set in a way that cannot see the event queue: its
   // streams stay on TCP.
   void pin_to_tcp() noexcept;
@@ -72,6 +75,10 @@ class epoll_set {
   std::atomic<epoll_set*> next_free{nullptr};
 
  private:
+  // A child of fork finds its parent's queue closed.
+  [[nodiscard]] bool has_queue() const noexcept {
+    return has_queue_ && sleeper_ != nullptr && sleeper_->queue().is_open();
+  }
   struct waiting;
   // One look at everything, for one caller of wait(): others look meanwhile.
   struct turn {
@@ -94,6 +101,7 @@ class epoll_set {
   void end_kick() noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
+  [[nodiscard]] std::uint32_t look_at_kernel(member&) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
   void note_lane(member&) noexcept;
@@ -119,6 +127,8 @@ class epoll_set {
   std::uint64_t kicked_at_ = 0;              // in ticks
   bool waits_for_room_ = false;              // some member's ring is full: look again soon
   bool is_pinned_ = false;
+  bool is_haunted_ = false;  // by registrations that a parent process still needs
+  std::uint32_t owner_ = 0;  // process that made it
   bool has_queue_ = false;
   bool has_deaf_ = false;  // some member is: look again soon
   sleeper* sleeper_ = nullptr;

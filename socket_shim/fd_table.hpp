@@ -41,6 +41,7 @@ struct endpoint {
   std::atomic<std::uint64_t> send_timeout_us{not_asked};
   // Ticks when its number was last seen to be this socket's.
   std::atomic<std::uint64_t> verified{0};
+  std::atomic<std::size_t> low_mark{1};   // SO_RCVLOWAT
   std::atomic<member*> members{nullptr};  // its places in epoll sets
   std::atomic<std::uint32_t> synced{0};   // what these were last told (epoll.cpp)
 

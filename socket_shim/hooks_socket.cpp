@@ -43,9 +43,9 @@ SHIM_HOOK int accept(int fd, sockaddr* from, socklen_t* size) {
 }
 
 SHIM_HOOK int shutdown(int fd, int how) noexcept {
-  if (const shim::pinned known = self.find_live(fd);
-      known && (how == SHUT_WR || how == SHUT_RDWR)) {
-    known->link.shutdown_write();
+  if (const shim::pinned known = self.find_live(fd)) {
+    if (how == SHUT_RD || how == SHUT_RDWR) known->link.shutdown_read();
+    if (how == SHUT_WR || how == SHUT_RDWR) known->link.shutdown_write();
   }
   return real.shutdown(fd, how);
 }

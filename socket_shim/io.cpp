@@ -120,10 +120,32 @@ ssize_t told_by_kernel(ssize_t answer, int fd) noexcept {
   return not_ours;
 }
 
+// Nobody rings for a byte behind others that are there already.
+woken wait_for_more(endpoint& from, const deadline& until) {
+  pollfd none{-1, 0, 0};
+  const rollback unpin{[](void* of) { pinned::unpin(*static_cast<endpoint*>(of)); }, &from};
+  if (sleep_on(nullptr, &none, 0, until.sooner_us(unsure_us), nullptr, unpin) >= 0) {
+    return until.is_over() ? woken::timeout : woken::ready;
+  }
+  return !until.is_never() || !handlers_restart() ? woken::interrupted : woken::ready;
+}
+
+// Is what a read got all that can ever come in this call?
+bool is_rest_missing(endpoint& from, smcd::tcp_lane& tcp, bool wants_more) noexcept {
+  // TCP knows no lanes: what is there comes in one call.
+  if (!wants_more && !from.link.stands_at_mark()) return true;
+  // An error is for the next call: this one must not take it.
+  const bool is_over = tcp.has_hung_up();
+  return (is_over || !wants_more) && from.link.readable_size(tcp) == 0;
+}
+
 ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::uint64_t now) {
   const bool is_peek = (flags & MSG_PEEK) != 0;
-  const bool wants_all = (flags & MSG_WAITALL) != 0 && !is_peek;
+  const bool wants_all = (flags & MSG_WAITALL) != 0;
   const std::size_t size = smcd::total_size(to);
+  const std::size_t low_mark = from.low_mark.load(std::memory_order_relaxed);
+  // What a call waits for.
+  const auto least = static_cast<ssize_t>(wants_all ? size : std::min(size, low_mark));
   tcp_socket tcp(fd);
   rest_of rest(to);
   deadline until = deadline::never();
@@ -131,23 +153,31 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::
   for (;;) {
     // Who waits before it looks has to be woken by what is there already.
     const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(from, fd, flags);
+    const bool is_over = is_peek && least > 1 && tcp.has_hung_up();
     const smcd::result<std::size_t> got =
         is_hasty ? dibs::would_block() : from.link.read_some(tcp, rest.now(), is_peek, now);
     sync_members(from);
-    const auto done = static_cast<ssize_t>(rest.done());
+    if (got && !is_peek) rest.skip(*got);
+    // What the call gives if it ends now.
+    const auto done = static_cast<ssize_t>(got && is_peek ? *got : rest.done());
     if (got) {
-      rest.skip(*got);
-      if (*got == 0 || !wants_all || rest.done() == size) return static_cast<ssize_t>(rest.done());
+      if (*got == 0 || done == static_cast<ssize_t>(size)) return done;
+      if (is_peek && (done >= least || is_over || !is_blocking(from, fd, flags))) return done;
+      if (!is_peek && is_rest_missing(from, tcp, done < least)) return done;
       now = dibs::ticks();
-      continue;
+      if (!is_peek) continue;
+    } else if (!dibs::is_would_block(got.error())) {
+      if (done == 0) return fail(errno_of(from, fd, got.error()));
+      from.link.put_back(got.error());
+      return done;
+    } else if ((done > 0 && done >= least) || !is_blocking(from, fd, flags)) {
+      return done > 0 ? done : fail(EAGAIN);
     }
-    if (!dibs::is_would_block(got.error())) {
-      return done > 0 ? done : fail(errno_of(from, fd, got.error()));
-    }
-    if (!is_blocking(from, fd, flags)) return done > 0 ? done : fail(EAGAIN);
     if (!has_waited) until = deadline_of(from.receive_timeout_us, fd, SO_RCVTIMEO);
     has_waited = true;
-    const woken why = wait_stream(from, fd, POLLIN, until);
+    // With a low mark the kernel does not tell of the first byte either.
+    const woken why =
+        got || low_mark > 1 ? wait_for_more(from, until) : wait_stream(from, fd, POLLIN, until);
     if (why == woken::timeout) return done > 0 ? done : fail(EAGAIN);
     if (why == woken::interrupted) return done > 0 ? done : fail(EINTR);
     // Another thread may have closed fd, and the number may be somebody else's.

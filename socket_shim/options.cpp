@@ -2,6 +2,7 @@
 #include <socket_shim/options.hpp>
 
 #include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -59,6 +60,13 @@ void follow_option(int fd, int level, int name) noexcept {
   } else if (level == SOL_SOCKET && name == SO_SNDTIMEO) {
     known->send_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
   } else if (binds_to_tcp(level, name)) {
+    int mark = 0;
+    socklen_t size = sizeof mark;
+    if (level == SOL_SOCKET && name == SO_RCVLOWAT &&
+        real.getsockopt(fd, level, name, &mark, &size) == 0) {
+      known->low_mark.store(mark > 1 ? static_cast<std::size_t>(mark) : 1,
+                            std::memory_order_relaxed);
+    }
     self.retire(fd);
   }
 }

@@ -106,6 +106,7 @@ endpoint* process::make(endpoint::kind_of kind) noexcept {
   made->is_orphan.store(false, std::memory_order_relaxed);
   made->modes.store(endpoint::unknown, std::memory_order_relaxed);
   made->receive_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
+  made->low_mark.store(1, std::memory_order_relaxed);
   made->send_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
   made->verified.store(0, std::memory_order_relaxed);
   made->members.store(nullptr, std::memory_order_relaxed);

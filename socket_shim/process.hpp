@@ -82,6 +82,10 @@ class process {
     return fd >= 0 && new_tcp_.compare_exchange_strong(fd, -1, std::memory_order_relaxed);
   }
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_.load(std::memory_order_relaxed); }
+  // Others may hold what this process holds.
+  [[nodiscard]] bool has_forked() const noexcept {
+    return has_forked_.load(std::memory_order_relaxed);
+  }
   // After a successful dup. False in a child of vfork, for a socket of ours.
   [[nodiscard]] bool share(int from, int to) noexcept;
   // Drops every descriptor from first to last, but not our own.

@@ -41,6 +41,27 @@ smcd::result<std::size_t> tcp_socket::send(std::span<const std::byte> from) noex
                           MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
+smcd::result<std::size_t> tcp_socket::receive_parts(smcd::buffers to, bool is_peek) noexcept {
+  const dibs::cancel_shield not_cancelled;
+  // recvmsg refuses sizes that recv cuts down.
+  if (to.size() == 1) {
+    const std::span part{static_cast<std::byte*>(to[0].iov_base), to[0].iov_len};
+    return is_peek ? peek(part) : receive(part);
+  }
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(to.data());
+  message.msg_iovlen = to.size();
+  return answer(real.recvmsg(fd_, &message, MSG_DONTWAIT | (is_peek ? MSG_PEEK : 0)));
+}
+
+smcd::result<std::size_t> tcp_socket::send_parts(smcd::buffers from) noexcept {
+  const dibs::cancel_shield not_cancelled;
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(from.data());
+  message.msg_iovlen = from.size();
+  return answer(real.sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
 std::size_t tcp_socket::unread() noexcept {
   int size = 0;
   return real.ioctl(fd_, static_cast<unsigned long>(SIOCINQ), &size) == 0 && size > 0

@@ -15,6 +15,9 @@ class tcp_socket final : public smcd::tcp_lane {
   [[nodiscard]] smcd::result<std::size_t> receive(std::span<std::byte> to) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> peek(std::span<std::byte> to) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> send(std::span<const std::byte> from) noexcept override;
+  [[nodiscard]] smcd::result<std::size_t> receive_parts(smcd::buffers to,
+                                                        bool is_peek) noexcept override;
+  [[nodiscard]] smcd::result<std::size_t> send_parts(smcd::buffers from) noexcept override;
   [[nodiscard]] std::size_t unread() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;

@@ -89,6 +89,8 @@ void books::forked(std::size_t child) {
     const auto thing = static_cast<std::size_t>(copy.things[fd]);
     if (copy.kinds[fd] == fd_kind::stream) ++in_.ends[thing].holders;
     if (copy.kinds[fd] == fd_kind::listener) ++in_.listeners[thing].holders;
+    // A set that parent and child both use is not followed by the library.
+    if (copy.kinds[fd] == fd_kind::epoll) copy.kinds[fd] = fd_kind::other;
   }
 }
 
@@ -105,6 +107,20 @@ void books::died(std::size_t process) {
       }
     }
   }
+}
+
+bool books::may_die() const {
+  constexpr std::int32_t long_enough = 6;
+  for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
+    const int end = end_of(fd);
+    if (end < 0) continue;
+    const auto at = static_cast<std::size_t>(end);
+    if (unread(end) > 0 || in_.ends[at].calls < long_enough ||
+        in_.ends[peer_of(at)].calls < long_enough) {
+      return false;
+    }
+  }
+  return true;
 }
 
 int books::connected(int listener) {
@@ -144,14 +160,16 @@ bool books::has_arrived(int fd, std::size_t end) const {
   if (!ask(fd, info)) return true;
   const int state = info.tcpi_state;
   if (state == state_syn_sent) return false;
-  if (of.expects_reset) return state == state_close;
+  if (state == state_close) return true;
+  if (of.expects_reset) return false;
   if (peer.is_gone || peer.shut_write) {
     return state != state_established && state != state_fin_wait_1 && state != state_fin_wait_2;
   }
   return info.tcpi_bytes_received >= peer.sent.load();
 }
 
-void books::settle() {
+int books::settle() {
+  int late = 0;
   constexpr double patience = 0.1;
   std::uint32_t done = 0;
   for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
@@ -163,11 +181,13 @@ void books::settle() {
     while (!has_arrived(fd, static_cast<std::size_t>(end))) {
       if (seconds() - since > patience) {
         ++in_.unsettled;
+        ++late;
         break;
       }
       ::sched_yield();
     }
   }
+  return late;
 }
 
 void books::publish() {

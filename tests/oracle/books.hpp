@@ -39,6 +39,10 @@ class books {
   void closed(int fd);
   void forked(std::size_t child);
   void died(std::size_t process);
+  // A dead process' kernel resets a connection for bytes that the process did
+  // not read: on TCP, not in a DMB. And those may be of a handshake. So a
+  // connection is empty when its holder is killed, and was in use for a while.
+  [[nodiscard]] bool may_die() const;
 
   // A new connection's client end, in the listener's queue; -1: no room.
   [[nodiscard]] int connected(int listener);
@@ -50,8 +54,9 @@ class books {
   // The peer of `end` will send no more, or `end` would not take it.
   [[nodiscard]] bool is_over(int end) const;
 
-  // Before a step: what went to this process' ends has arrived.
-  void settle();
+  // Before a step: what went to this process' ends has arrived. How many ends
+  // wait for something in vain.
+  [[nodiscard]] int settle();
   // After it: what this process' ends have sent, for the peer's settle().
   void publish();
 

@@ -24,7 +24,7 @@ inline std::int64_t first_wrong(const std::uint8_t* from, std::size_t size, std:
   return -1;
 }
 inline std::uint64_t hash_of(const std::uint8_t* from, std::size_t size, std::uint64_t begin) {
-  std::uint64_t hash = begin ^ 0xCBF29CE484222325;
+  std::uint64_t hash = begin != 0 ? begin : 0xCBF29CE484222325;
   for (std::size_t i = 0; i < size; ++i) hash = (hash ^ from[i]) * 0x100000001B3;
   return hash;
 }

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace oracle {
 namespace {
@@ -26,12 +27,18 @@ struct slot_state {
 // What the generator believes of the program so far. It need not be right.
 class writer {
  public:
-  explicit writer(std::uint64_t seed) : random_(seed), may_thread_(seed / block_size % 2 == 1) {}
+  writer(std::uint64_t seed, bool switches_soon)
+      : random_(seed), may_thread_(seed / block_size % 2 == 1), switches_soon_(switches_soon) {}
 
   program write() {
     set_up();
     const std::size_t wanted = made_.steps.size() + random_.between(8, 50);
-    while (made_.steps.size() < wanted && made_.steps.size() + 8 < max_steps) one_move();
+    // There may be nothing left to move.
+    for (int tries = 0; tries < 200; ++tries) {
+      // A move may be a dozen of steps.
+      if (made_.steps.size() >= wanted || made_.steps.size() + 24 >= max_steps) break;
+      one_move();
+    }
     // Whatever is under way arrives.
     for (std::size_t p : {A, B}) {
       for (const int slot : slots_of(p, holds::stream)) {
@@ -124,9 +131,12 @@ class writer {
       make_connection(is_mixed ? listens : connects, listens, random_.one_in(6));
     }
     if (may_thread_ && random_.one_in(2)) begin_thread(random_.below(2));
+    may_kill_ = switches_soon_ && random_.one_in(8);
     // Most connections are in use before anything odd happens.
     for (int end = 0; end < ends_; end += 2) {
-      std::size_t rounds = random_.one_in(4) ? 0 : random_.up_to(8);
+      std::size_t rounds = random_.one_in(6) ? 0 : random_.between(2, 10);
+      if (connections == 1) rounds *= 2;
+      if (may_kill_) rounds = 8;
       while (rounds-- > 0) exchange(end + static_cast<int>(random_.below(2)));
     }
   }
@@ -166,15 +176,22 @@ class writer {
 
   void one_move() {
     const std::size_t p = some_process();
-    const std::size_t what = random_.below(100);
-    if (what < 24) return write_some(p);
-    if (what < 50) return read_some(p);
-    if (what < 62) return look(p);
-    if (what < 70) return overlap(p);
-    if (what < 73) return bulk(p);
-    if (what < 77) return shut(p);
-    if (what < 80) return close_one(p);
-    if (what < 83) return set_blocking(p);
+    const std::size_t what = random_.below(1000);
+    if (what < 230) return write_some(p);
+    if (what < 460) return read_some(p);
+    if (what < 540) return look(p);
+    if (what < 660) return use_set(p);
+    if (what < 730) return overlap(p);
+    if (what < 750) return bulk(p);
+    if (what < 785) return shut(p);
+    if (what < 815) return close_one(p);
+    if (what < 840) return set_blocking(p);
+    if (what < 870) return duplicate(p);
+    if (what < 900) return set_option(p);
+    if (what < 915) return one_more(p);
+    if (what < 930) return family(p);
+    if (what < 950) return misuse(p);
+    if (what < 965) return kill_one();
     ask(p);
   }
 
@@ -184,12 +201,20 @@ class writer {
     const std::size_t who = some_actor(p);
     const int size = some_size();
     const int flags = (random_.one_in(4) ? MSG_DONTWAIT : 0) | (random_.one_in(3) ? MSG_NOSIGNAL : 0);
-    if (random_.one_in(2)) {
-      add(who, op::write, {slot, size});
-    } else {
-      add(who, op::send, {slot, size, flags});
+    switch (random_.below(12)) {
+      case 0: add(who, op::writev, {slot, size}); break;
+      case 1: add(who, op::sendmsg, {slot, size, flags}); break;
+      case 2: add(who, op::sendto, {slot, size, flags}); break;
+      case 3: add(who, op::pwritev2, {slot, size}); break;
+      case 4: add(who, op::sendmmsg, {slot, small_size(), flags, some_count()}); break;
+      case 5: add(who, op::sendfile, {slot, size, random_.one_in(2) ? 1 : 0}); break;
+      case 6:
+      case 7:
+      case 8: add(who, op::write, {slot, size}); break;
+      default: add(who, op::send, {slot, size, flags});
     }
   }
+  int some_count() { return static_cast<int>(random_.below(5)); }
 
   void read_some(std::size_t p) {
     const int slot = some_slot(p, holds::stream);
@@ -200,12 +225,19 @@ class writer {
     if (random_.one_in(6)) flags |= MSG_PEEK;
     if (random_.one_in(5)) flags |= MSG_DONTWAIT;
     if (random_.one_in(5)) flags |= MSG_WAITALL;
-    if (random_.one_in(8)) {
-      add(who, op::drain, {slot, small_size() * 4});
-    } else if (random_.one_in(2)) {
-      add(who, op::read, {slot, size});
-    } else {
-      add(who, op::recv, {slot, size, flags});
+    if (random_.one_in(16)) flags |= MSG_TRUNC;
+    switch (random_.below(14)) {
+      case 0: add(who, op::readv, {slot, size, some_count()}); break;
+      case 1: add(who, op::recvmsg, {slot, size, flags, some_count()}); break;
+      case 2: add(who, op::recvfrom, {slot, size, flags}); break;
+      case 3: add(who, op::preadv2, {slot, size, 0, some_count()}); break;
+      case 4: add(who, op::recvmmsg, {slot, small_size(), flags, some_count()}); break;
+      case 5: add(who, op::drain, {slot, small_size() * 4}); break;
+      case 6:
+      case 7:
+      case 8:
+      case 9: add(who, op::read, {slot, size}); break;
+      default: add(who, op::recv, {slot, size, flags});
     }
   }
 
@@ -214,15 +246,46 @@ class writer {
     args[0] = static_cast<std::int32_t>(random_.below(2));
     args[1] = static_cast<std::int32_t>(random_.between(1, 3));
     for (std::size_t i = 0; i < 3; ++i) {
-      args[2 + 2 * i] = some_slot(p, holds::stream);
+      args[2 + 2 * i] = some_slot(p, random_.one_in(8) ? holds::listener : holds::stream);
       args[3 + 2 * i] = some_events();
     }
-    if (args[2] >= 0) add(some_actor(p), op::poll, args);
+    constexpr std::array<op, 6> calls{op::poll, op::poll, op::poll, op::ppoll, op::select, op::pselect};
+    add(some_actor(p), calls[random_.below(calls.size())], args);
   }
   std::int32_t some_events() {
     constexpr std::array<std::int32_t, 6> sets{POLLIN, POLLIN | POLLOUT, POLLOUT,
                                                POLLIN | POLLRDHUP, POLLIN | POLLPRI, 0};
     return sets[random_.below(sets.size())];
+  }
+
+  void use_set(std::size_t p) {
+    const int set = some_slot(p, holds::epoll);
+    const std::size_t who = some_actor(p);
+    if (set < 0 || random_.one_in(20)) {
+      const int made = free_slot(p);
+      add(who, op::epoll_create, {made});
+      at(p, made) = {holds::epoll, -1};
+      for (const int slot : slots_of(p, holds::stream)) enter(who, made, slot, EPOLL_CTL_ADD);
+      return;
+    }
+    const std::size_t what = random_.below(10);
+    if (what < 6) {
+      add(who, op::epoll_wait, {set, 8, random_.one_in(3) ? 1 : 0, random_.one_in(6) ? 1 : 0});
+      return;
+    }
+    const int slot = some_slot(p, random_.one_in(10) ? holds::listener : holds::stream);
+    if (slot < 0) return;
+    enter(who, set, slot, what < 8 ? EPOLL_CTL_MOD : what < 9 ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+  }
+  void enter(std::size_t who, int set, int slot, int how) {
+    std::uint32_t events = 0;
+    if (!random_.one_in(8)) events |= EPOLLIN;
+    if (random_.one_in(3)) events |= EPOLLOUT;
+    if (random_.one_in(3)) events |= EPOLLRDHUP;
+    if (random_.one_in(2)) events |= EPOLLET;
+    if (random_.one_in(6)) events |= EPOLLONESHOT;
+    add(who, op::epoll_ctl,
+        {set, slot, how, static_cast<std::int32_t>(events), static_cast<std::int32_t>(random_.below(1000))});
   }
 
   // One waits, another one makes an end of it.
@@ -235,7 +298,10 @@ class writer {
     const std::size_t feeder = some_actor(q);
     if (who == feeder) return;
     const int size = small_size();
-    if (random_.one_in(3)) {
+    const int set = some_slot(p, holds::epoll);
+    if (set >= 0 && random_.one_in(2)) {
+      add(who, op::epoll_wait, {set, 8, 1}).overlaps = true;
+    } else if (random_.one_in(3)) {
       add(who, op::poll, {1, 1, slot, POLLIN | (random_.one_in(2) ? POLLRDHUP : 0)}).overlaps = true;
     } else {
       const int flags = random_.one_in(3) ? MSG_WAITALL : random_.one_in(6) ? MSG_PEEK : 0;
@@ -284,18 +350,112 @@ class writer {
     if (slot < 0) return;
     add(some_actor(p), op::nonblock, {slot, random_.one_in(2) ? 1 : 0, random_.one_in(2) ? 1 : 0});
   }
+  void duplicate(std::size_t p) {
+    const int slot = some_slot(p, random_.one_in(8) ? holds::listener : holds::stream);
+    if (slot < 0) return;
+    const std::size_t who = some_actor(p);
+    const int onto = some_slot(p, holds::stream);
+    if (onto < 0) return;
+    const int made = free_slot(p);
+    switch (random_.below(4)) {
+      case 0: add(who, op::dup, {slot, made}); break;
+      case 1:
+        add(who, op::dup2, {slot, onto});
+        at(p, onto) = at(p, slot);
+        return;
+      case 2:
+        add(who, op::dup3, {slot, onto, random_.one_in(2) ? O_CLOEXEC : 0});
+        at(p, onto) = at(p, slot);
+        return;
+      default: add(who, op::dupfd, {slot, made, static_cast<int>(random_.below(100))});
+    }
+    at(p, made) = at(p, slot);
+  }
+
+  void set_option(std::size_t p) {
+    const int slot = some_slot(p, holds::stream);
+    if (slot < 0) return;
+    const std::size_t who = some_actor(p);
+    switch (random_.below(6)) {
+      case 0: add(who, op::setopt, {slot, SOL_SOCKET, SO_RCVTIMEO, random_.one_in(3) ? 0 : 2}); break;
+      case 1: add(who, op::setopt, {slot, SOL_SOCKET, SO_SNDTIMEO, random_.one_in(3) ? 0 : 500}); break;
+      case 2: add(who, op::setopt, {slot, SOL_SOCKET, SO_LINGER, random_.one_in(4) ? 0 : 1}); break;
+      case 3:
+        add(who, op::setopt, {slot, SOL_SOCKET, SO_RCVLOWAT, static_cast<int>(random_.up_to(3000))});
+        break;
+      case 4: add(who, op::setopt, {slot, IPPROTO_TCP, TCP_NODELAY, 1}); break;
+      default: add(who, op::setopt, {slot, SOL_SOCKET, SO_KEEPALIVE, 1});
+    }
+  }
+
+  // Another connection, while others are in use.
+  void one_more(std::size_t p) {
+    if (may_kill_) return;
+    const std::size_t to = random_.below(2);
+    if (!alive_[to]) return;
+    if (slots_of(to, holds::listener).empty()) return make_listener(to);
+    const bool is_child = p >= 2;
+    make_connection(is_child ? p : random_.one_in(3) ? to : p, to, random_.one_in(3));
+  }
+
+  // A child, or its end.
+  void family(std::size_t p) {
+    if (p >= 2) p -= 2;
+    if (!alive_[p]) return;
+    const std::size_t child = p + 2;
+    if (!alive_[child]) {
+      add(p, op::fork, {});
+      slots_[child] = slots_[p];
+      alive_[child] = true;
+    } else {
+      add(p, random_.one_in(3) ? op::kill : op::exit, {static_cast<int>(child)});
+      alive_[child] = false;
+    }
+  }
+
+  // Only where no message of a handshake can be on its way, which the kernel of
+  // a dead process would answer with a reset.
+  void kill_one() {
+    if (!may_kill_) return;
+    const std::size_t p = random_.below(2);
+    if (!alive_[p] || !alive_[1 - p]) return;
+    add(driver, op::kill, {static_cast<int>(p)});
+    alive_[p] = false;
+  }
+
+  void misuse(std::size_t p) {
+    const int slot = some_slot(p, random_.one_in(2) ? holds::stream : holds::nothing);
+    const std::size_t who = some_actor(p);
+    const int any = random_.one_in(6) ? -1 : slot;
+    switch (random_.below(10)) {
+      case 0: add(who, op::read, {any, some_size(), 1}); break;
+      case 1: add(who, op::recv, {any, -1, MSG_DONTWAIT}); break;
+      case 2: add(who, op::write, {any, small_size(), 1}); break;
+      case 3: add(who, op::send, {any, small_size(), MSG_NOSIGNAL, 1}); break;
+      case 4: add(who, op::writev, {any, small_size(), -1}); break;
+      case 5: add(who, op::shutdown, {any, 3}); break;
+      case 6: add(who, op::fionread, {any}); break;
+      case 7: add(who, op::read, {any, 10}); break;
+      case 8: add(who, op::close, {any}); break;
+      default: add(who, op::epoll_ctl, {any, slot, EPOLL_CTL_ADD, EPOLLIN});
+    }
+  }
+
   void ask(std::size_t p) {
     const int slot = some_slot(p, holds::stream);
     if (slot < 0) return;
+    constexpr std::array<int, 5> names{SO_ERROR, SO_ERROR, SO_TYPE, SO_ACCEPTCONN, SO_RCVLOWAT};
     if (random_.one_in(2)) {
       add(some_actor(p), op::fionread, {slot});
     } else {
-      add(some_actor(p), op::getopt, {slot, SOL_SOCKET, SO_ERROR});
+      add(some_actor(p), op::getopt, {slot, SOL_SOCKET, names[random_.below(names.size())]});
     }
   }
 
   support::random random_;
   bool may_thread_;
+  bool switches_soon_;
+  bool may_kill_ = false;
   program made_;
   std::array<std::array<slot_state, slot_count>, process_count> slots_{};
   std::array<bool, process_count> alive_{true, true, false, false};
@@ -308,7 +468,7 @@ class writer {
 
 std::vector<std::string> settings_of(std::uint64_t block) {
   support::random random(block * 7919 + 1);
-  constexpr std::array<int, 8> calls{0, 1, 1, 2, 3, 5, 8, 20};
+  constexpr std::array<int, 8> calls{0, 0, 1, 1, 2, 3, 5, 8};
   constexpr std::array<const char*, 4> buffers{"16k", "16k", "64k", "256k"};
   constexpr std::array<int, 3> patience{0, 500, 3000};
   return {"DIBSOCK_SWITCH_CALLS=" + std::to_string(calls[random.below(calls.size())]),
@@ -318,8 +478,10 @@ std::vector<std::string> settings_of(std::uint64_t block) {
 }
 
 program generate(std::uint64_t seed) {
-  program made = writer(seed).write();
-  made.environment = settings_of(seed / block_size);
+  std::vector<std::string> settings = settings_of(seed / block_size);
+  const int calls = std::atoi(settings[0].c_str() + settings[0].find('=') + 1);
+  program made = writer(seed, calls <= 2).write();
+  made.environment = std::move(settings);
   return made;
 }
 

@@ -35,10 +35,13 @@ struct entry {
   std::int64_t value;    // what the call gave
   std::uint64_t hash;    // of the bytes that came
   std::int32_t signals;  // SIGPIPE so far
+  std::int32_t late;     // ends whose bytes had not arrived before; not compared
   std::int32_t extra_count;
   std::array<std::int64_t, 12> extra;
 };
 inline constexpr std::int32_t untouched = 7777;
+// In the extras of epoll_wait: an edge-triggered event that is true.
+inline constexpr std::int64_t true_edge = std::int64_t{1} << 62;
 
 // One end of a connection, whatever descriptors stand for it.
 struct end_book {
@@ -51,6 +54,7 @@ struct end_book {
   bool resets;         // its close will (SO_LINGER)
   bool expects_reset;  // the peer's kernel has sent one, or will
   std::int32_t low_mark;  // SO_RCVLOWAT
+  std::int32_t calls;     // that moved bytes
 };
 
 enum class fd_kind : std::uint8_t { none, listener, stream, epoll, other };

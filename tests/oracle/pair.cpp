@@ -124,7 +124,8 @@ std::string pair::death_of_players() {
 void pair::kill_step(std::uint32_t number) {
   const auto process = static_cast<std::size_t>(page_->steps[number].args[0]);
   entry& log = page_->log[number];
-  if (process < 2 && page_->processes[process].is_alive.load() != 0) {
+  if (process < 2 && page_->processes[process].is_alive.load() != 0 &&
+      books(*page_, process).may_die()) {
     ::kill(pids_[process], SIGKILL);
     ::waitpid(pids_[process], nullptr, 0);
     pids_[process] = 0;
@@ -195,7 +196,7 @@ outcome pair::run(const program& of) {
   made.trouble = follow(of);
   for (std::size_t i = 0; i < of.steps.size(); ++i) {
     const entry& log = page_->log[i];
-    outcome::line line{log.at.load(), log.value, log.error, log.hash, log.signals, {}};
+    outcome::line line{log.at.load(), log.value, log.error, log.hash, log.signals, {}, log.late};
     line.extra.assign(log.extra.begin(), log.extra.begin() + log.extra_count);
     made.lines.push_back(std::move(line));
   }

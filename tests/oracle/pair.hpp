@@ -19,7 +19,11 @@ struct outcome {
     std::uint64_t hash = 0;
     std::int32_t signals = 0;
     std::vector<std::int64_t> extra;
-    friend bool operator==(const line&, const line&) = default;
+    std::int32_t late = 0;
+    friend bool operator==(const line& a, const line& b) {
+      return a.at == b.at && a.value == b.value && a.error == b.error && a.hash == b.hash &&
+             a.signals == b.signals && a.extra == b.extra;
+    }
   };
   std::vector<line> lines;
   std::string trouble;          // a crash, or a step that never ends

@@ -49,13 +49,13 @@ class player {
     const step& of = in_.steps[number];
     entry& log = in_.log[number];
     books book(in_, process_);
-    book.settle();
+    log.late = book.settle();
     const bool is_offered = of.overlaps && number + 1 < in_.step_count && can_overlap(number + 1);
     call c{in_, book, of, log, memory(), number, is_offered};
     log.at.store(status::running);
     make_call(c);
     // Whoever waits at the same time may count the same signal.
-    if (!c.overlaps && c.waiting() == nullptr) log.signals = sigpipes.load();
+    if (!of.overlaps && (number == 0 || !in_.steps[number - 1].overlaps)) log.signals = sigpipes.load();
     book.publish();
     finish_entry(log, status::done);
     if (c.overlaps) return;
@@ -106,6 +106,7 @@ class player {
   void end_child(call& c, bool kills) {
     const std::size_t child = process_ + 2;
     if (process_ >= 2 || who_ != process_ || in_.actors[child].load() == 0) return c.skip();
+    if (kills && !books(in_, child).may_die()) return c.skip();
     const pid_t pid = in_.processes[child].pid;
     if (kills) {
       ::kill(pid, SIGKILL);

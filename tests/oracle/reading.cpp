@@ -46,7 +46,7 @@ bool returns(call& c, int fd, std::uint64_t size, int flags) {
   if (of.is_nonblocking || of.has_timeout || (flags & MSG_DONTWAIT) != 0) return true;
   if (c.book.is_over(end)) return true;
   std::uint64_t wanted = 1;
-  if ((flags & MSG_WAITALL) != 0 && (flags & MSG_PEEK) == 0) wanted = std::max<std::uint64_t>(size, 1);
+  if ((flags & MSG_WAITALL) != 0) wanted = std::max<std::uint64_t>(size, 1);
   wanted = std::max(wanted, std::min<std::uint64_t>(size, static_cast<std::uint64_t>(of.low_mark)));
   const std::uint64_t unread = c.book.unread(end);
   if (unread >= wanted) return true;
@@ -59,7 +59,9 @@ bool returns(call& c, int fd, std::uint64_t size, int flags) {
 
 void count_read(call& c, int end, std::int64_t got, int flags) {
   if (got <= 0 || end < 0 || (flags & MSG_PEEK) != 0) return;
-  c.in.ends[static_cast<std::size_t>(end)].read += static_cast<std::uint64_t>(got);
+  end_book& of = c.in.ends[static_cast<std::size_t>(end)];
+  of.read += static_cast<std::uint64_t>(got);
+  ++of.calls;
 }
 
 // Hash of what came; where the stream is not what the peer wrote; whether
@@ -169,6 +171,7 @@ void read_in_pieces(call& c, int fd, int end, std::uint64_t size, std::size_t pi
       return with_read ? ::read(fd, c.memory, room) : ::recv(fd, c.memory, room, 0);
     });
     if (got < 0 && c.log.error == EAGAIN) {
+      c.log.error = untouched;
       pollfd one{fd, POLLIN, 0};
       if (::poll(&one, 1, 2000) <= 0) break;
       continue;
@@ -177,6 +180,7 @@ void read_in_pieces(call& c, int fd, int end, std::uint64_t size, std::size_t pi
     look_at_bytes(c, end, got, offset, 0, true);
     count_read(c, end, got, 0);
     done += static_cast<std::uint64_t>(got);
+    c.log.value = 1;  // how many at a time is not determined here
   }
   c.note(static_cast<std::int64_t>(done));
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,9 +104,20 @@ bool would_lose(const call& c, int fd) {
   return c.book.unread(static_cast<int>(peer_of(at))) > determined_bytes;
 }
 
+// The kernel goes on telling of a closed descriptor as long as another one of
+// the same socket is open. That is left out: the library does not, on purpose.
+void leave_sets(const call& c, int fd) {
+  const int end = c.book.end_of(fd);
+  if (end < 0 || c.in.ends[static_cast<std::size_t>(end)].holders < 2) return;
+  for (int set = 3; set < static_cast<int>(max_fds); ++set) {
+    if (c.book.kind_of(set) == fd_kind::epoll) ::epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr);
+  }
+}
+
 void call_close(call& c) {
   const int fd = c.fd();
   if (would_lose(c, fd)) return c.skip();
+  leave_sets(c, fd);
   if (c.arg(1) != 0 && fd >= 3) {
     c.make([&] { return ::close_range(static_cast<unsigned>(fd), static_cast<unsigned>(fd), 0); });
   } else {
@@ -129,6 +141,7 @@ void call_dup(call& c) {
   const bool replaces = c.of.what == op::dup2 || c.of.what == op::dup3;
   if (replaces && onto < 3) return c.skip();
   if (replaces && would_lose(c, onto)) return c.skip();
+  if (replaces && onto != from) leave_sets(c, onto);
   const auto made = static_cast<int>(c.make([&] {
     switch (c.of.what) {
       case op::dup: return ::dup(from);

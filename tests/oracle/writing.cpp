@@ -95,15 +95,20 @@ bool is_misused(const call& c) {
 }
 
 void count_written(call& c, int end, std::int64_t sent) {
-  if (end >= 0 && sent > 0) {
-    c.in.ends[static_cast<std::size_t>(end)].written += static_cast<std::uint64_t>(sent);
-  }
+  if (end < 0 || sent <= 0) return;
+  end_book& of = c.in.ends[static_cast<std::size_t>(end)];
+  const end_book& peer = c.in.ends[peer_of(static_cast<std::size_t>(end))];
+  of.written += static_cast<std::uint64_t>(sent);
+  ++of.calls;
+  // Nobody can read it: the kernel answers with a reset.
+  if (peer.is_gone || (peer.shut_read && peer.shut_write)) of.expects_reset = true;
 }
 
 // Does somebody read at the other end while we write?
 bool is_taken(call& c, int end, std::uint64_t size) {
+  // A little may be left over.
   const auto takes = [&](const step& by) {
-    return by.what == op::take && by.args[1] >= static_cast<std::int64_t>(size) &&
+    return by.what == op::take && by.args[1] + 65536 >= static_cast<std::int64_t>(size) &&
            end_of_step(c.in, by) == static_cast<int>(peer_of(static_cast<std::size_t>(end)));
   };
   if (const step* reader = c.waiting()) return takes(*reader);
@@ -149,7 +154,10 @@ void take_writing_step(call& c) {
   }
   const auto at = static_cast<std::size_t>(end);
   const std::uint64_t unread = c.book.unread(static_cast<int>(peer_of(at)));
-  const bool is_read = is_put && is_taken(c, end, unread + size);
+  const end_book& peer = c.in.ends[peer_of(at)];
+  const bool may_reset = peer.is_gone || (peer.shut_read && peer.shut_write);
+  if (may_reset && c.book.unread(end) > determined_bytes) return c.skip();  // it loses some
+  const bool is_read = is_put && is_taken(c, end, size);
   if (!is_read && unread + size > absorbed_bytes) return c.skip();
   if (is_put) {
     const auto piece = std::clamp<std::size_t>(static_cast<std::size_t>(c.arg(2)), 1, memory_size);

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes: looking at what waits on both lanes, across marks, without taking any.
+#include <smcd/connection.hpp>
+
+#include <smcd/error.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace smcd {
+
+// Calls visit(lane, n, past) for each run of bytes that waits to be read, in
+// order; `past` are the bytes before it on the TCP lane, CLC messages included.
+// It gives how many it could use. `receiving.lock` is held.
+template <class Visit>
+std::size_t connection::walk_waiting(tcp_lane& tcp, Visit visit) noexcept {
+  const direction& from = end()->receiving;
+  // What the kernel holds now was sent after its marks were published: count
+  // first, look at the marks after.
+  std::uint64_t in_kernel = tcp.unread();
+  const bool has_ring = inbound_.control.load(std::memory_order_relaxed) != nullptr;
+  std::uint64_t in_ring = has_ring ? ring_used().value_or(0) : 0;
+  std::uint64_t past = 0;
+  std::uint64_t offset = from.offset();
+  std::size_t done = 0;
+  lane on = from.on();
+  for (std::uint32_t taken = from.marks.load(std::memory_order_relaxed);; ++taken) {
+    const next_mark next = meets_marks() ? look_at_mark(theirs(), taken, offset) : next_mark{};
+    const bool is_marked = next.what == next_mark::answer::found;
+    std::uint64_t& waiting = on == lane::tcp ? in_kernel : in_ring;
+    const std::uint64_t ahead = is_marked ? next.at.offset - offset : ~std::uint64_t{0};
+    const auto n = static_cast<std::size_t>(std::min(waiting, ahead));
+    const std::size_t used = n == 0 ? 0 : visit(on, n, static_cast<std::size_t>(past));
+    done += used;
+    waiting -= n;
+    offset += n;
+    if (on == lane::tcp) past += n;
+    if (used < n || n < ahead || !is_marked) return done;
+    if (next.at.kind == mark_clc) {
+      if (in_kernel < next.at.length) return done;
+      in_kernel -= next.at.length;
+      past += next.at.length;
+    } else if (next.at.kind != mark_void) {
+      on = next.at.kind == mark_to_dmb ? lane::dmb : lane::tcp;
+    }
+  }
+}
+
+std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
+  if (is_young()) return tcp.unread();
+  static_cast<void>(is_sound(tcp));
+  const dibs::lock_guard guard(end()->receiving.lock);
+  while (follow_marks() == turn::go_on) {
+  }
+  return walk_waiting(tcp, [](lane, std::size_t n, std::size_t) noexcept { return n; });
+}
+
+bool connection::has_dmb_input_ahead(tcp_lane& tcp) noexcept {
+  if (stage() != end_stage::established) return false;
+  bool any = false;
+  const dibs::lock_guard guard(end()->receiving.lock);
+  static_cast<void>(walk_waiting(tcp, [&](lane on, std::size_t n, std::size_t) noexcept {
+    any = any || on == lane::dmb;
+    return n;
+  }));
+  return any;
+}
+
+// Bytes of the TCP lane, `past` bytes from its head on. The kernel shows its
+// queue from the head only, so there is a limit to this.
+std::size_t connection::peek_kernel(tcp_lane& tcp, buffer_walk& to, std::size_t n,
+                                    std::size_t past) noexcept {
+  std::array<std::byte, 8192> queue;
+  const std::size_t size = std::min(past + n, queue.size());
+  if (size <= past) return 0;
+  const result<std::size_t> got = tcp.peek(std::span(queue).first(size));
+  if (!got || *got <= past) return 0;
+  std::size_t done = 0;
+  for (std::span<std::byte> part = to.here(); past + done < *got && !part.empty();
+       part = to.here()) {
+    const std::size_t here = std::min(*got - past - done, part.size());
+    std::memcpy(part.data(), queue.data() + past + done, here);
+    to.skip(here);
+    done += here;
+  }
+  return done;
+}
+
+// A peek that reaches beyond the next mark. Nothing if there is nothing.
+std::size_t connection::peek_ahead(tcp_lane& tcp, buffers to) noexcept {
+  const dibs::signal_shield quiet;
+  buffer_walk walk(to);
+  std::size_t left = total_size(to);
+  if (!tcp.may_write(to, left)) return 0;
+  place at = end()->receiving.now().at;
+  return walk_waiting(tcp, [&](lane on, std::size_t n, std::size_t past) noexcept {
+    n = std::min(n, left);
+    if (on == lane::dmb) {
+      copy_ring<copy_way::out_of_ring>(inbound_.data(), at.count, walk, n);
+      at = smcd::advance(at, static_cast<std::uint32_t>(n), inbound_.size);
+    } else {
+      n = peek_kernel(tcp, walk, n, past);
+    }
+    left -= n;
+    return n;
+  });
+}
+
+}  // namespace smcd
