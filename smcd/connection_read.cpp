@@ -61,7 +61,9 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
         if (!got || *got > 0) return got;
         // A signal handler read what we were about to.
         if (from.word.load(std::memory_order_relaxed) != word) continue;
-        if (!dibs::has_passed(from.looked, reader_patience, now)) return dibs::would_block();
+        if (!dibs::has_passed(from.looked, reader_patience, now) && !peer_is_done_sending()) {
+          return dibs::would_block();
+        }
         from.looked = now;
         // The ring is empty: ask the TCP lane, then look at the ring again,
         // because whatever ended the connection came after the last byte.

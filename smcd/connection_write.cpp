@@ -277,7 +277,7 @@ void connection::shutdown_write() noexcept {
 }
 
 void connection::shutdown_read() noexcept {
-  if (is_young()) return;
+  if (is_young()) return stay_on_tcp(decline_code::option_unsupported);
   const dibs::lock_guard guard(end()->sending.lock);
   end()->receiving.is_shut = true;
   if (end()->sending.is_shut) tell_shut();
@@ -287,9 +287,10 @@ void connection::shutdown_read() noexcept {
 // whoever shut both directions is to the peer as one who closed: further bytes
 // take the TCP lane. `sending.lock` is held.
 void connection::tell_shut() noexcept {
-  // Nor may a message of the handshake come any more.
+  // Nor may a message of the handshake come any more, and a peer that is further
+  // than we are must not write to the DMB.
   if (end()->receiving.is_shut && meets_marks() && stage() != end_stage::established) {
-    mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
+    mine().flags.fetch_or(dibs::flag_refuses | dibs::flag_wants_tcp, std::memory_order_seq_cst);
   }
   const auto flags = static_cast<std::uint8_t>(
       end()->receiving.is_shut ? cdc::sending_done | cdc::closed : +cdc::sending_done);

@@ -69,6 +69,9 @@ constexpr std::uint32_t always = EPOLLERR | EPOLLHUP;
 // then first, because there may be more events than places for them.
 constexpr std::uint32_t turns_per_kernel_look = 8;
 
+// Events that the kernel is asked for at once.
+constexpr std::size_t most_from_kernel = 64;
+
 }  // namespace
 
 // ---- membership ------------------------------------------------------------
@@ -285,14 +288,14 @@ std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
   return events & of.wanted;
 }
 
-std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) noexcept {
+std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
+                                            bool may_be_clc) noexcept {
   if (of.is_spent) return 0;
   // Readable for bytes of the handshake alone is not readable.
   constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
   smcd::connection& link = of.stream->link;
   tcp_socket tcp(of.fd);
-  if (((events & input) != 0 || link.is_returning()) && !link.is_tcp_only() &&
-      !link.has_input(tcp)) {
+  if (((events & input) != 0 || link.is_returning()) && may_be_clc && !link.has_input(tcp)) {
     events &= ~input;
   }
   sync_members(*of.stream);
@@ -305,7 +308,8 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events) no
 std::uint32_t epoll_set::look_at_kernel(member& of) noexcept {
   pollfd ask{of.fd, static_cast<short>(kernel_events(of)), 0};
   if (real.poll(&ask, nfds_t{1}, 0) <= 0) return 0;
-  return events_from_kernel(of, static_cast<std::uint32_t>(ask.revents));
+  return events_from_kernel(of, static_cast<std::uint32_t>(ask.revents),
+                            !of.stream->link.is_tcp_only());
 }
 
 // One entry for each stream and wait, however many looks found something.
@@ -359,13 +363,13 @@ void epoll_set::collect(turn& now) noexcept {
 
 // False if the kernel refuses, for the reason in errno.
 bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
-  std::array<epoll_event, 64> events;
+  std::array<epoll_event, most_from_kernel> events;
   const int room = std::min(now.count - now.done, static_cast<int>(events.size()));
   const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
   dibs::chaos::stall();
-  for (int i = 0; i < found; ++i) take(events[static_cast<std::size_t>(i)], now);
+  take(std::span(events).first(static_cast<std::size_t>(found)), now);
   return true;
 }
 
@@ -378,7 +382,7 @@ bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
       is_missing.load(std::memory_order_relaxed)) {
     return false;
   }
-  std::array<epoll_event, 64> events;
+  std::array<epoll_event, most_from_kernel> events;
   const timespec left = until.is_never() ? timespec{} : until.left();
   const int room = std::min(now.count, static_cast<int>(events.size()));
   const int found =
@@ -388,11 +392,11 @@ bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
     now.done = errno == ENOSYS ? 0 : -1;
     return errno != ENOSYS;
   }
-  for (int i = 0; i < found; ++i) take(events[static_cast<std::size_t>(i)], now);
+  take(std::span(events).first(static_cast<std::size_t>(found)), now);
   return true;
 }
 
-void epoll_set::take(const epoll_event& event, turn& now) noexcept {
+void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) noexcept {
   member* known = members.at(event.data.u64);
   if (known == nullptr && event.data.ptr != this) {
     now.to[now.done++] = event;
@@ -409,8 +413,22 @@ void epoll_set::take(const epoll_event& event, turn& now) noexcept {
     return;
   }
   if (known->set != this) return;
-  const std::uint32_t wanted = events_from_kernel(*known, event.events);
+  const std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
   if (wanted != 0) report(*known, wanted, now);
+}
+
+bool epoll_set::may_be_clc(const epoll_event& event) noexcept {
+  const member* known = members.at(event.data.u64);
+  const dibs::lock_guard guard(lock_);
+  return known != nullptr && known->set == this && !known->stream->link.is_tcp_only();
+}
+
+void epoll_set::take(std::span<const epoll_event> events, turn& now) noexcept {
+  // A handshake that ends for one member would do so unseen for another one of
+  // the same socket: so all are looked at before.
+  std::array<bool, most_from_kernel> clc{};
+  for (std::size_t i = 0; i < events.size(); ++i) clc[i] = may_be_clc(events[i]);
+  for (std::size_t i = 0; i < events.size(); ++i) take_one(events[i], clc[i], now);
 }
 
 // ---- threads that sleep in the kernel --------------------------------------
@@ -436,7 +454,7 @@ bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
     turn now = begin_turn(to, count);
     for (int i = 0; i < answer; ++i) {
       const epoll_event event = to[i];
-      take(event, now);
+      take({&event, 1}, now);
     }
     errno = saved;
     if (now.done == 0) return false;

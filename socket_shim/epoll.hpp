@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace shim {
 
@@ -95,12 +96,15 @@ class epoll_set {
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
   int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);
-  // One event as the kernel told it.
-  void take(const epoll_event&, turn&) noexcept;
+  // Events as the kernel told them.
+  void take(std::span<const epoll_event>, turn&) noexcept;
+  void take_one(const epoll_event&, bool may_be_clc, turn&) noexcept;
+  [[nodiscard]] bool may_be_clc(const epoll_event&) noexcept;
   void kick() noexcept;
   void end_kick() noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
-  [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t) noexcept;
+  [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t events,
+                                                 bool may_be_clc) noexcept;
   [[nodiscard]] std::uint32_t look_at_kernel(member&) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
@@ -152,6 +156,9 @@ void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
          (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U) + (of.link.is_returning() ? 16U : 0U);
+}
+inline void tell_members(endpoint& of) noexcept {
+  if (of.members.load(std::memory_order_relaxed) != nullptr) sync_members_slow(of, lanes_of(of));
 }
 inline void sync_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) == nullptr) return;

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdarg>
 #include <cstdint>
 
@@ -126,7 +127,9 @@ SHIM_HOOK int ioctl(int fd, unsigned long request, ...) noexcept {
   // FIONREAD is also SIOCINQ and TIOCINQ.
   shim::tcp_socket tcp(fd);
   if (known && request == FIONREAD && shim::is_writable(argument, sizeof(int))) {
+    const int saved = errno;
     *static_cast<int*>(argument) = static_cast<int>(known->link.readable_size(tcp));
+    errno = saved;
     return 0;
   }
   const int answer = real.ioctl(fd, request, argument);

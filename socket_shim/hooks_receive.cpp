@@ -8,6 +8,7 @@
 #include <socket_shim/real.hpp>
 #include <socket_shim/wait.hpp>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -34,8 +35,13 @@ ssize_t receive_nothing(int fd, void* to, int flags) noexcept {
   if (const pinned known = stream_for(fd, 1, flags)) {
     std::byte one{};
     const iovec part{&one, 1};
+    const int saved = errno;
     const ssize_t got = shim::receive(*known, fd, {&part, 1}, flags | MSG_PEEK);
-    if (got != not_ours) return std::min<ssize_t>(0, got);
+    // A wait for nothing that lasted too long is a success.
+    const bool has_waited = got == -1 && errno == EAGAIN && (flags & MSG_DONTWAIT) == 0 &&
+                            (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+    if (has_waited) errno = saved;
+    if (got != not_ours) return has_waited ? 0 : std::min<ssize_t>(0, got);
   }
   return real.recv(fd, to, std::size_t{0}, flags);
 }
@@ -167,6 +173,7 @@ SHIM_HOOK int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, tim
   // The time is looked at after a message, and ends no wait for one.
   const shim::deadline until = shim::deadline::after(timeout);
   const unsigned most = std::min<unsigned>(count, IOV_MAX);
+  const int saved = errno;
   unsigned done = 0;
   while (done < most) {
     mmsghdr* const here = &messages[done];
@@ -180,6 +187,8 @@ SHIM_HOOK int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, tim
     ++done;
     if (timeout != nullptr && until.is_over()) break;
   }
-  if (done > 0 && timeout != nullptr) *timeout = until.left();
-  return done > 0 ? static_cast<int>(done) : -1;
+  if (done == 0) return -1;
+  if (timeout != nullptr) *timeout = until.left();
+  errno = saved;
+  return static_cast<int>(done);
 }

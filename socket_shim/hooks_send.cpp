@@ -121,6 +121,7 @@ SHIM_HOOK int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
     }
     return real.sendmmsg(fd, messages, count, flags);
   }
+  const int saved = errno;
   unsigned done = 0;
   for (; done < most; ++done) {
     mmsghdr* const here = &messages[done];
@@ -129,7 +130,9 @@ SHIM_HOOK int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
     if (sent < 0) break;
     here->msg_len = static_cast<unsigned>(sent);
   }
-  return done > 0 ? static_cast<int>(done) : -1;
+  if (done == 0) return -1;
+  errno = saved;
+  return static_cast<int>(done);
 }
 SHIM_HOOK int __sendmmsg(int, mmsghdr*, unsigned, int) __attribute__((alias("sendmmsg")));
 

@@ -3,6 +3,7 @@
 // meet.cpp.
 #include <socket_shim/hook.hpp>
 
+#include <socket_shim/epoll.hpp>
 #include <socket_shim/meet.hpp>
 #include <socket_shim/options.hpp>
 #include <socket_shim/process.hpp>
@@ -47,7 +48,12 @@ SHIM_HOOK int shutdown(int fd, int how) noexcept {
     if (how == SHUT_RD || how == SHUT_RDWR) known->link.shutdown_read();
     if (how == SHUT_WR || how == SHUT_RDWR) known->link.shutdown_write();
   }
-  return real.shutdown(fd, how);
+  const int answer = real.shutdown(fd, how);
+  // To edge-triggered sets this is an event.
+  if (const shim::pinned known = self.find_live(fd); known && answer == 0) {
+    shim::tell_members(*known);
+  }
+  return answer;
 }
 
 SHIM_HOOK int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {

@@ -28,7 +28,10 @@ short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
   if (!of.link.is_established()) return 0;
   short events = 0;
   tcp_socket tcp(fd);
-  if ((wanted & input) != 0 && of.link.has_dmb_input(tcp)) events = input;
+  if ((wanted & input) != 0 && of.link.has_dmb_input(tcp)) {
+    const std::size_t low_mark = of.low_mark.load(std::memory_order_relaxed);
+    if (low_mark <= 1 || of.link.readable_size(tcp) >= low_mark) events = input;
+  }
   if ((wanted & output) != 0 && of.link.sends_on() == smcd::lane::dmb) {
     if (of.link.has_room(tcp, dibs::ticks())) events = static_cast<short>(events | output);
   }
@@ -125,6 +128,14 @@ class poll_call {
 
   // Everything, memory and kernel; how many have something to tell.
   int look() noexcept {
+    // A handshake that ends for one entry would do so unseen for another one of
+    // the same descriptor.
+    for (nfds_t i = 0; i < count_; ++i) {
+      endpoint* known = stream(i);
+      if (known == nullptr || known->link.is_established() || known->link.is_tcp_only()) continue;
+      tcp_socket tcp(fds_[i].fd);
+      known->link.advance(tcp);
+    }
     static_cast<void>(look_at_memory());
     prepare_kernel();
     kernel_[count_] = {-1, 0, 0};

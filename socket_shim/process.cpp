@@ -229,27 +229,32 @@ void process::retire(int fd) noexcept {
   }
 }
 
-void process::give_to_kernel(int fd) noexcept {
+bool process::bring_back(int fd) noexcept {
   const dibs::cancel_shield not_cancelled;
   endpoint* found = table_.find(fd);
-  if (found == nullptr || found->kind != endpoint::kind_of::stream) return;
+  if (found == nullptr || found->kind != endpoint::kind_of::stream) return true;
   found->pins.fetch_add(1, std::memory_order_seq_cst);
   const pinned known(*found);
-  if (table_.find(fd) != found || !found->link.is_open()) return;
+  if (table_.find(fd) != found || !found->link.is_open()) return true;
   const int saved = errno;
   tcp_socket tcp(fd);
-  // Bytes that TCP would give in another order are given to nobody. Unless
-  // another process goes on with the connection, which reads them as it should.
-  if (!found->link.give_to_kernel(tcp) && !found->link.is_shared()) {
-    log("fd %d: cannot go back to TCP with unread bytes; connection reset", fd);
-    const sockaddr nowhere{AF_UNSPEC, {}};
-    static_cast<void>(real.connect(fd, &nowhere, socklen_t{sizeof nowhere}));
-  }
+  const bool is_back = found->link.give_to_kernel(tcp);
   sync_members(*found);
+  errno = saved;
+  return is_back;
+}
+
+// Bytes that TCP would give in another order are given to nobody.
+void process::give_to_kernel(int fd) noexcept {
+  if (bring_back(fd)) return;
+  const int saved = errno;
+  log("fd %d: cannot go back to TCP with unread bytes; connection reset", fd);
+  const sockaddr nowhere{AF_UNSPEC, {}};
+  static_cast<void>(real.connect(fd, &nowhere, socklen_t{sizeof nowhere}));
   errno = saved;
 }
 
-void process::retire_inheritable() noexcept {
+void process::retire_inheritable(bool is_replaced) noexcept {
   const int saved = errno;
   for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
     endpoint* at = table_.find(fd);
@@ -258,7 +263,13 @@ void process::retire_inheritable() noexcept {
       continue;
     }
     // An orphan too: this child of fork needs no stack of its own for that.
-    give_to_kernel(fd);
+    if (is_replaced && !at->link.is_shared()) {
+      give_to_kernel(fd);
+    } else if (!bring_back(fd)) {
+      // Somebody goes on with it here; then the other program does without.
+      log("fd %d: cannot go back to TCP with unread bytes; not inherited", fd);
+      real.fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
   }
   errno = saved;
 }
@@ -308,7 +319,7 @@ int process::hide(int fd) noexcept {
 void process::before_exec() noexcept {
   if (live_.load(std::memory_order_acquire) == nullptr) return;
   // A child of vfork too: it acts for the thread that waits for it.
-  retire_inheritable();
+  retire_inheritable(is_self());
   if (!is_self()) return;
   for_each_stream([](endpoint& at) noexcept { at.link.unshare(); });
 }

@@ -97,7 +97,8 @@ class process {
   // Somebody will use the socket who knows nothing of us: another program after
   // exec, a stranger, the kernel itself.
   void give_to_kernel(int fd) noexcept;
-  void retire_inheritable() noexcept;
+  // For a new program beside this one or, `is_replaced`, in its place.
+  void retire_inheritable(bool is_replaced) noexcept;
   // Around an exec: what it closes is no longer ours, unless it fails.
   void before_exec() noexcept;
   void after_failed_exec() noexcept;
@@ -128,6 +129,8 @@ class process {
   void leave() noexcept;
 
  private:
+  // False if that cannot be without giving wrong bytes.
+  [[nodiscard]] bool bring_back(int fd) noexcept;
   // The last descriptor is gone: finish now, or when the last call is out.
   void close_endpoint(endpoint&, int fd) noexcept;
   void finish(endpoint&, int fd) noexcept;
