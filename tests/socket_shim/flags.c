@@ -114,7 +114,11 @@ static void trunc_bytes(struct pair p) {
   while (end_ioctl(p.ours, FIONREAD) < 1000) CHECK(end_poll(p.ours, POLLIN, 5000) != 0);
   if (p.ours.by == NULL) {
     CHECK(recv(p.ours.fd, NULL, 10, MSG_TRUNC) == 10);
-    CHECK(recv(p.ours.fd, NULL, 590, MSG_TRUNC) == 590);
+    for (ssize_t left = 590; left > 0;) {
+      const ssize_t n = recv(p.ours.fd, NULL, (size_t)left, MSG_TRUNC);
+      CHECK(n == left || (is_rough() && n > 0)); /* up to a change of lane */
+      left -= n;
+    }
   }
   end_take(p.ours, 400, 9, 600);
   close_pair(p);
