@@ -9,7 +9,7 @@ std::size_t size_of(const iovec* parts, std::size_t count) noexcept {
   for (std::size_t i = 0; i < count; ++i) {
     if (parts[i].iov_len > SSIZE_MAX || !is_possible(parts[i].iov_base)) return unsound;
     size += parts[i].iov_len;
-    if (size > most_at_once) return unsound;
+    size = std::min(size, most_at_once);
   }
   return size;
 }

@@ -9,6 +9,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdint>
 
@@ -26,7 +27,8 @@ inline constexpr int kernel_only = MSG_OOB | MSG_ERRQUEUE | MSG_ZEROCOPY | MSG_F
   return reinterpret_cast<std::intptr_t>(at) >= 0;
 }
 
-// Bytes in these buffers, or `unsound`: something is wrong with them.
+// Bytes in these buffers, but at most `most_at_once`; or `unsound`: the kernel
+// refuses them, whatever waits in the socket. Only then may it be asked.
 inline constexpr std::size_t unsound = SIZE_MAX;
 [[nodiscard]] std::size_t size_of(const iovec* parts, std::size_t count) noexcept;
 [[nodiscard]] std::size_t size_of(const msghdr* message) noexcept;
@@ -38,14 +40,17 @@ inline constexpr std::size_t unsound = SIZE_MAX;
   if (!known || size == 0 || size == unsound) [[likely]]
     return {};
   if ((flags & kernel_only) != 0) {
-    if ((flags & MSG_ERRQUEUE) == 0) self.retire(fd);
+    if ((flags & MSG_ERRQUEUE) == 0) {
+      // Bytes that we do not count must not come before a message of ours.
+      known->link.is_established() ? self.retire(fd) : self.give_to_kernel(fd);
+    }
     return {};
   }
   return known;
 }
 [[nodiscard]] inline pinned stream_for(int fd, const void* at, std::size_t size,
                                        int flags) noexcept {
-  return stream_for(fd, is_possible(at) ? size : unsound, flags);
+  return stream_for(fd, is_possible(at) ? std::min(size, most_at_once) : unsound, flags);
 }
 
 [[nodiscard]] inline smcd::buffers list(const iovec* parts, std::size_t count) noexcept {

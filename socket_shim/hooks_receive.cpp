@@ -174,6 +174,10 @@ SHIM_HOOK int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, tim
   const shim::deadline until = shim::deadline::after(timeout);
   const unsigned most = std::min<unsigned>(count, IOV_MAX);
   const int saved = errno;
+  // This call alone tells of an error before it gives what came before it.
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0) return fail(error);
   unsigned done = 0;
   while (done < most) {
     mmsghdr* const here = &messages[done];

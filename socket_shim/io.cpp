@@ -186,6 +186,21 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::
   }
 }
 
+// TCP takes MSG_TRUNC as: throw the bytes away.
+ssize_t discard_bytes(endpoint& from, int fd, std::size_t size, int flags, std::uint64_t now) {
+  std::array<std::byte, 4096> scrap;
+  std::size_t done = 0;
+  while (done < size) {
+    const iovec part{scrap.data(), std::min(scrap.size(), size - done)};
+    const ssize_t got = receive_bytes(from, fd, {&part, 1}, flags, now);
+    if (got <= 0) return done > 0 ? static_cast<ssize_t>(done) : got;
+    done += static_cast<std::size_t>(got);
+    if ((flags & MSG_PEEK) != 0) break;
+    flags |= MSG_DONTWAIT;
+  }
+  return static_cast<ssize_t>(done);
+}
+
 ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags, std::uint64_t now) {
   const std::size_t size = smcd::total_size(from);
   tcp_socket tcp(fd);
@@ -240,10 +255,7 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
   if (is_stale(from, fd, now)) return not_ours;
   ssize_t got = 0;
   if ((flags & MSG_TRUNC) != 0) {
-    // TCP takes this as: throw the bytes away.
-    std::array<std::byte, 4096> scrap;
-    const iovec part{scrap.data(), std::min(scrap.size(), smcd::total_size(to))};
-    got = receive_bytes(from, fd, {&part, 1}, flags & ~MSG_WAITALL, now);
+    got = discard_bytes(from, fd, smcd::total_size(to), flags & ~MSG_WAITALL, now);
   } else {
     got = receive_bytes(from, fd, to, flags, now);
   }
