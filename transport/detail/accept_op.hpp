@@ -50,14 +50,12 @@ class acceptance {
                                    boost::system::error_code& code) {
     namespace error = boost::asio::error;
     while (to.kernel.accept_from(kernel.native_handle(), peer, code)) {
-      if (code == error::would_block) {
-        if (kernel.non_blocking()) return code;
-      } else if (code == error::connection_aborted || code.value() == EPROTO) {
+      if (code == error::connection_aborted || code.value() == EPROTO) {
         boost::asio::socket_base::enable_connection_aborted is_told;
         boost::system::error_code ignored;
         kernel.get_option(is_told, ignored);
         if (is_told.value()) return code;
-      } else {
+      } else if (code != error::would_block) {
         return code;
       }
       if (kernel.wait(boost::asio::socket_base::wait_read, code)) return code;
