@@ -125,6 +125,11 @@ class connection {
   [[nodiscard]] bool room_hint() const noexcept;
   // True once the peer said that it will write no more.
   [[nodiscard]] bool peer_is_done_sending() const noexcept;
+  // One direction has ended, by whichever side; more than bytes is to be told.
+  [[nodiscard]] bool is_half_shut() const noexcept {
+    return !is_young() &&
+           (end()->sending.is_shut || end()->receiving.is_shut || peer_is_done_sending());
+  }
   // True if the peer last ran on the CPU that the caller runs on: then it can
   // do nothing while we spin. Tells the peer our CPU, too.
   [[nodiscard]] bool shares_cpu() const noexcept;

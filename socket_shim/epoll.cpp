@@ -351,8 +351,11 @@ void epoll_set::collect(turn& now) noexcept {
     if (first_pending_ == nullptr) last_pending_ = nullptr;
     at.is_pending = false;
     std::uint32_t events = events_in_memory(at);
-    // There is no second time.
-    if (events != 0 && (at.wanted & EPOLLONESHOT) != 0) events |= look_at_kernel(at);
+    // An edge tells all that is true, and there is no second time.
+    if (events != 0 && ((at.wanted & EPOLLONESHOT) != 0 ||
+                        ((at.wanted & EPOLLET) != 0 && at.stream->link.is_half_shut()))) {
+      events |= look_at_kernel(at);
+    }
     const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
     if (events != 0) report(at, events, now);
     // Level-triggered: true until it is looked at and found false. And patience

@@ -195,7 +195,10 @@ ssize_t discard_bytes(endpoint& from, int fd, std::size_t size, int flags, std::
     const ssize_t got = receive_bytes(from, fd, {&part, 1}, flags, now);
     if (got <= 0) return done > 0 ? static_cast<ssize_t>(done) : got;
     done += static_cast<std::size_t>(got);
-    if ((flags & MSG_PEEK) != 0) break;
+    if ((flags & MSG_PEEK) != 0) {
+      tcp_socket tcp(fd);
+      return static_cast<ssize_t>(std::max(done, std::min(size, from.link.readable_size(tcp))));
+    }
     flags |= MSG_DONTWAIT;
   }
   return static_cast<ssize_t>(done);

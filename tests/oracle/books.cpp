@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <linux/tcp.h>
 
@@ -22,7 +24,8 @@ constexpr int state_close = 7;
 bool ask(int fd, tcp_info& info) {
   std::memset(&info, 0, sizeof info);
   socklen_t size = sizeof info;
-  return ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+  // By number: the library's answer would count both lanes.
+  return ::syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
 }
 
 double seconds() {

@@ -31,8 +31,7 @@ inline std::uint64_t hash_of(const std::uint8_t* from, std::size_t size, std::ui
 
 // 1: nothing there. 2: not to be touched.
 inline void* bad_pointer(int kind) {
-  static void* const closed =
-      ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  static void* const closed = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return kind == 1 ? nullptr : closed;
 }
 

@@ -72,7 +72,7 @@ class writer {
   }
   std::size_t some_actor(std::size_t process) {
     return process < 2 && has_thread_[process] && random_.one_in(2) ? process + process_count
-                                                                     : process;
+                                                                    : process;
   }
   std::vector<int> slots_of(std::size_t process, holds what) const {
     std::vector<int> found;
@@ -200,7 +200,8 @@ class writer {
     if (slot < 0) return;
     const std::size_t who = some_actor(p);
     const int size = some_size();
-    const int flags = (random_.one_in(4) ? MSG_DONTWAIT : 0) | (random_.one_in(3) ? MSG_NOSIGNAL : 0);
+    const int flags =
+        (random_.one_in(4) ? MSG_DONTWAIT : 0) | (random_.one_in(3) ? MSG_NOSIGNAL : 0);
     switch (random_.below(12)) {
       case 0: add(who, op::writev, {slot, size}); break;
       case 1: add(who, op::sendmsg, {slot, size, flags}); break;
@@ -249,12 +250,13 @@ class writer {
       args[2 + 2 * i] = some_slot(p, random_.one_in(8) ? holds::listener : holds::stream);
       args[3 + 2 * i] = some_events();
     }
-    constexpr std::array<op, 6> calls{op::poll, op::poll, op::poll, op::ppoll, op::select, op::pselect};
+    constexpr std::array<op, 6> calls{op::poll,  op::poll,   op::poll,
+                                      op::ppoll, op::select, op::pselect};
     add(some_actor(p), calls[random_.below(calls.size())], args);
   }
   std::int32_t some_events() {
-    constexpr std::array<std::int32_t, 6> sets{POLLIN, POLLIN | POLLOUT, POLLOUT,
-                                               POLLIN | POLLRDHUP, POLLIN | POLLPRI, 0};
+    constexpr std::array<std::int32_t, 6> sets{
+        POLLIN, POLLIN | POLLOUT, POLLOUT, POLLIN | POLLRDHUP, POLLIN | POLLPRI, 0};
     return sets[random_.below(sets.size())];
   }
 
@@ -285,7 +287,8 @@ class writer {
     if (random_.one_in(2)) events |= EPOLLET;
     if (random_.one_in(6)) events |= EPOLLONESHOT;
     add(who, op::epoll_ctl,
-        {set, slot, how, static_cast<std::int32_t>(events), static_cast<std::int32_t>(random_.below(1000))});
+        {set, slot, how, static_cast<std::int32_t>(events),
+         static_cast<std::int32_t>(random_.below(1000))});
   }
 
   // One waits, another one makes an end of it.
@@ -302,7 +305,8 @@ class writer {
     if (set >= 0 && random_.one_in(2)) {
       add(who, op::epoll_wait, {set, 8, 1}).overlaps = true;
     } else if (random_.one_in(3)) {
-      add(who, op::poll, {1, 1, slot, POLLIN | (random_.one_in(2) ? POLLRDHUP : 0)}).overlaps = true;
+      add(who, op::poll, {1, 1, slot, POLLIN | (random_.one_in(2) ? POLLRDHUP : 0)}).overlaps =
+          true;
     } else {
       const int flags = random_.one_in(3) ? MSG_WAITALL : random_.one_in(6) ? MSG_PEEK : 0;
       const int wanted = static_cast<int>(random_.between(1, static_cast<std::size_t>(size)));
@@ -377,11 +381,16 @@ class writer {
     if (slot < 0) return;
     const std::size_t who = some_actor(p);
     switch (random_.below(6)) {
-      case 0: add(who, op::setopt, {slot, SOL_SOCKET, SO_RCVTIMEO, random_.one_in(3) ? 0 : 2}); break;
-      case 1: add(who, op::setopt, {slot, SOL_SOCKET, SO_SNDTIMEO, random_.one_in(3) ? 0 : 500}); break;
+      case 0:
+        add(who, op::setopt, {slot, SOL_SOCKET, SO_RCVTIMEO, random_.one_in(3) ? 0 : 2});
+        break;
+      case 1:
+        add(who, op::setopt, {slot, SOL_SOCKET, SO_SNDTIMEO, random_.one_in(3) ? 0 : 500});
+        break;
       case 2: add(who, op::setopt, {slot, SOL_SOCKET, SO_LINGER, random_.one_in(4) ? 0 : 1}); break;
       case 3:
-        add(who, op::setopt, {slot, SOL_SOCKET, SO_RCVLOWAT, static_cast<int>(random_.up_to(3000))});
+        add(who, op::setopt,
+            {slot, SOL_SOCKET, SO_RCVLOWAT, static_cast<int>(random_.up_to(3000))});
         break;
       case 4: add(who, op::setopt, {slot, IPPROTO_TCP, TCP_NODELAY, 1}); break;
       default: add(who, op::setopt, {slot, SOL_SOCKET, SO_KEEPALIVE, 1});

@@ -47,12 +47,12 @@ inline constexpr std::int64_t true_edge = std::int64_t{1} << 62;
 struct end_book {
   std::atomic<std::uint64_t> written;  // by the program
   std::atomic<std::uint64_t> read;
-  std::atomic<std::uint64_t> sent;     // by the kernel's TCP, CLC messages included
+  std::atomic<std::uint64_t> sent;        // by the kernel's TCP, CLC messages included
   std::atomic<std::uint64_t> most_saved;  // bytes that at some time had not gone over TCP
-  std::int32_t holders;  // descriptors in all processes
+  std::int32_t holders;                   // descriptors in all processes
   bool is_used, is_nonblocking, has_timeout, shut_read, shut_write, is_gone;
-  bool resets;         // its close will (SO_LINGER)
-  bool expects_reset;  // the peer's kernel has sent one, or will
+  bool resets;            // its close will (SO_LINGER)
+  bool expects_reset;     // the peer's kernel has sent one, or will
   std::int32_t low_mark;  // SO_RCVLOWAT
   std::int32_t calls;     // that moved bytes
 };
@@ -87,6 +87,8 @@ struct page {
 
   std::uint32_t step_count;
   std::uint32_t end_count;
+  bool has_sets;            // an epoll set was made
+  bool has_low_marks;       // SO_RCVLOWAT was set
   std::uint32_t unsettled;  // steps before which bytes did not arrive in time
   std::array<step, max_steps> steps;
   std::array<entry, max_steps> log;

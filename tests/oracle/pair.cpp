@@ -130,6 +130,8 @@ void pair::kill_step(std::uint32_t number) {
     ::waitpid(pids_[process], nullptr, 0);
     pids_[process] = 0;
     books(*page_, process).died(process);
+    // A writer to a DMB asks once in a millisecond whether its peer lives.
+    ::usleep(1500);
   }
   finish_entry(log, status::done);
   pass_baton(*page_, number + 1);

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <pthread.h>
 #include <csignal>
 #include <cstdlib>
-#include <pthread.h>
 
 namespace oracle {
 namespace {
@@ -55,7 +55,8 @@ class player {
     log.at.store(status::running);
     make_call(c);
     // Whoever waits at the same time may count the same signal.
-    if (!of.overlaps && (number == 0 || !in_.steps[number - 1].overlaps)) log.signals = sigpipes.load();
+    if (!of.overlaps && (number == 0 || !in_.steps[number - 1].overlaps))
+      log.signals = sigpipes.load();
     book.publish();
     finish_entry(log, status::done);
     if (c.overlaps) return;
@@ -115,6 +116,7 @@ class player {
     }
     int status = -1;
     ::waitpid(pid, &status, 0);
+    if (kills) ::usleep(1500);  // as pair::kill_step()
     c.log.value = status;
     c.book.died(child);
   }
@@ -211,8 +213,8 @@ bool next_step_tells(const call& c) {
   const int end = end_of_step(c.in, next);
   if (end < 0) return false;
   const end_book& of = c.in.ends[static_cast<std::size_t>(end)];
-  const bool is_write = (next.what == op::write && next.args[2] == 0) ||
-                        (next.what == op::send && next.args[3] == 0);
+  const bool is_write =
+      (next.what == op::write && next.args[2] == 0) || (next.what == op::send && next.args[3] == 0);
   if (is_write) return !of.shut_write && next.args[1] > 0 && next.args[1] <= 2048;
   if (next.what == op::shutdown) return next.args[1] != SHUT_RD;
   return next.what == op::close && of.holders == 1 && !of.resets && c.book.unread(end) == 0;
@@ -223,14 +225,14 @@ bool next_step_tells(const call& c) {
 int main(int count, char** arguments) {
   if (count != 3) return 2;
   const int fd = std::atoi(arguments[1]);
-  void* memory =
-      ::mmap(nullptr, sizeof(oracle::page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* memory = ::mmap(nullptr, sizeof(oracle::page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return 2;
   ::close(fd);
   struct sigaction counts {};
   counts.sa_handler = [](int) { ++oracle::sigpipes; };
   counts.sa_flags = SA_RESTART;
   ::sigaction(SIGPIPE, &counts, nullptr);
-  oracle::player(*static_cast<oracle::page*>(memory), static_cast<std::size_t>(std::atoi(arguments[2])))
+  oracle::player(*static_cast<oracle::page*>(memory),
+                 static_cast<std::size_t>(std::atoi(arguments[2])))
       .run();
 }

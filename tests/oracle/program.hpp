@@ -14,13 +14,13 @@
 namespace oracle {
 
 enum actor : std::uint8_t {
-  A,         // a process
-  B,         // another one
-  A_child,   // forked by it
+  A,        // a process
+  B,        // another one
+  A_child,  // forked by it
   B_child,
   A_thread,
   B_thread,
-  driver,    // nobody's program: it kills
+  driver,  // nobody's program: it kills
   actor_count
 };
 inline constexpr std::size_t process_count = 4;

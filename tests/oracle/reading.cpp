@@ -28,8 +28,9 @@ parts_of divide(std::uint8_t* memory, std::size_t size, int wanted) {
   std::size_t at = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const bool is_last = i + 1 == count;
-    const std::size_t n =
-        is_last ? size - at : i == 1 ? 0 : std::min(size - at, size / count / 2 * i + 1);
+    const std::size_t n = is_last  ? size - at
+                          : i == 1 ? 0
+                                   : std::min(size - at, size / count / 2 * i + 1);
     made.list[i] = {memory + at, n};
     at += n;
   }
@@ -72,7 +73,8 @@ void look_at_bytes(call& c, int end, std::int64_t got, std::uint64_t offset, std
   const auto size = static_cast<std::size_t>(got);
   c.log.hash = hash_of(c.memory, size, c.log.hash);
   if (end >= 0) {
-    const std::int64_t wrong = first_wrong(c.memory, size, peer_of(static_cast<std::size_t>(end)), offset);
+    const std::int64_t wrong =
+        first_wrong(c.memory, size, peer_of(static_cast<std::size_t>(end)), offset);
     if (wrong >= 0) c.note(-wrong - 1);
   }
   for (std::size_t i = size; i < std::min<std::size_t>(room, size + 64); ++i) {
@@ -155,21 +157,19 @@ std::int64_t one_call(call& c, int fd, std::size_t size, int flags) {
   }
 }
 
-bool has_flags(op what) {
-  return what != op::read && what != op::readv && what != op::preadv2;
-}
+bool has_flags(op what) { return what != op::read && what != op::readv && what != op::preadv2; }
 
 // All of what is there, or `size` bytes as they come, in calls of `piece`.
-void read_in_pieces(call& c, int fd, int end, std::uint64_t size, std::size_t piece, bool with_read) {
+void read_in_pieces(call& c, int fd, int end, std::uint64_t size, std::size_t piece,
+                    bool with_read) {
   const end_book& of = c.in.ends[static_cast<std::size_t>(end)];
   std::uint64_t done = 0;
   piece = std::clamp<std::size_t>(piece, 1, memory_size);
   while (done < size) {
     const std::size_t room = std::min<std::size_t>(piece, size - done);
     const std::uint64_t offset = of.read.load();
-    const std::int64_t got = c.make([&] {
-      return with_read ? ::read(fd, c.memory, room) : ::recv(fd, c.memory, room, 0);
-    });
+    const std::int64_t got = c.make(
+        [&] { return with_read ? ::read(fd, c.memory, room) : ::recv(fd, c.memory, room, 0); });
     if (got < 0 && c.log.error == EAGAIN) {
       c.log.error = untouched;
       pollfd one{fd, POLLIN, 0};
@@ -196,9 +196,11 @@ void take_pieces_step(call& c) {
   }
   std::uint64_t size = static_cast<std::uint64_t>(std::max(c.arg(1), 0));
   const step* writer = c.waiting();
-  const bool is_fed = writer != nullptr && writer->what == op::put &&
-                      end_of_step(c.in, *writer) == static_cast<int>(peer_of(static_cast<std::size_t>(end)));
-  if (c.is_offered && !c.book.is_over(end) && size > unread && next_step_feeds(c, end, size - unread)) {
+  const bool is_fed =
+      writer != nullptr && writer->what == op::put &&
+      end_of_step(c.in, *writer) == static_cast<int>(peer_of(static_cast<std::size_t>(end)));
+  if (c.is_offered && !c.book.is_over(end) && size > unread &&
+      next_step_feeds(c, end, size - unread)) {
     c.overlap();
   } else if (!is_fed) {
     size = std::min(size, unread);  // nobody writes meanwhile

@@ -78,15 +78,15 @@ void call_connect(call& c) {
 void call_accept(call& c) {
   const int from = c.book.fd_of(c.arg(1));
   const int number = c.book.listener_of(from);
-  if (number >= 0 &&
-      c.in.listeners[static_cast<std::size_t>(number)].accepted >=
-          c.in.listeners[static_cast<std::size_t>(number)].connected) {
+  if (number >= 0 && c.in.listeners[static_cast<std::size_t>(number)].accepted >=
+                         c.in.listeners[static_cast<std::size_t>(number)].connected) {
     return c.skip();
   }
   sockaddr_in at{};
   socklen_t size = sizeof at;
   const auto fd = static_cast<int>(c.make([&] {
-    return ::accept4(from, reinterpret_cast<sockaddr*>(&at), &size, c.arg(2) != 0 ? SOCK_NONBLOCK : 0);
+    return ::accept4(from, reinterpret_cast<sockaddr*>(&at), &size,
+                     c.arg(2) != 0 ? SOCK_NONBLOCK : 0);
   }));
   if (fd < 0) return;
   make_plain(fd);
@@ -152,7 +152,8 @@ void call_dup(call& c) {
   }));
   if (made < 0 || made == from) return;
   const fd_kind kind = c.book.kind_of(from);
-  const int thing = kind == fd_kind::none ? -1 : c.book.mine().things[static_cast<std::size_t>(from)];
+  const int thing =
+      kind == fd_kind::none ? -1 : c.book.mine().things[static_cast<std::size_t>(from)];
   c.book.opened(made, kind, thing);
   c.book.set_slot(c.arg(1), made);
 }
@@ -164,10 +165,12 @@ void call_nonblock(call& c) {
   if (c.arg(2) != 0) {
     c.make([&] { return ::ioctl(fd, FIONBIO, &on); });
   } else {
-    c.make([&] { return ::fcntl(fd, F_SETFL, on != 0 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK); });
+    c.make(
+        [&] { return ::fcntl(fd, F_SETFL, on != 0 ? flags | O_NONBLOCK : flags & ~O_NONBLOCK); });
   }
   const int end = c.book.end_of(fd);
-  if (end >= 0 && c.log.value == 0) c.in.ends[static_cast<std::size_t>(end)].is_nonblocking = on != 0;
+  if (end >= 0 && c.log.value == 0)
+    c.in.ends[static_cast<std::size_t>(end)].is_nonblocking = on != 0;
 }
 
 // Value is milliseconds for timeouts; for SO_LINGER it is l_onoff, more l_linger.
@@ -184,13 +187,16 @@ void call_setopt(call& c) {
   const bool is_linger = level == SOL_SOCKET && name == SO_LINGER;
   if (is_timeout) from = &time, size = sizeof time;
   if (is_linger) from = &how, size = sizeof how;
+  const bool is_low_mark = level == SOL_SOCKET && name == SO_RCVLOWAT;
+  if (is_low_mark && c.in.has_sets) return c.skip();
+  c.in.has_low_marks = c.in.has_low_marks || is_low_mark;
   c.make([&] { return ::setsockopt(fd, level, name, from, size); });
   const int end = c.book.end_of(fd);
   if (end < 0 || c.log.value != 0) return;
   end_book& of = c.in.ends[static_cast<std::size_t>(end)];
   if (is_timeout && name == SO_RCVTIMEO) of.has_timeout = value != 0;
   if (is_linger) of.resets = value != 0 && c.arg(4) == 0;
-  if (level == SOL_SOCKET && name == SO_RCVLOWAT) of.low_mark = value > 0 ? value : 1;
+  if (is_low_mark) of.low_mark = value > 0 ? value : 1;
 }
 
 void call_getopt(call& c) {

@@ -19,7 +19,9 @@ namespace {
 std::array<iovec, 3> divide(std::uint8_t* memory, std::size_t size) {
   const std::size_t first = size / 5;
   const std::size_t second = size / 2;
-  return {{{memory, first}, {memory + first, second}, {memory + first + second, size - first - second}}};
+  return {{{memory, first},
+           {memory + first, second},
+           {memory + first + second, size - first - second}}};
 }
 
 std::int64_t call_sendmmsg(call& c, int fd, std::size_t size, int flags, int wanted) {
@@ -49,7 +51,8 @@ std::int64_t call_sendfile(call& c, int fd, std::size_t size, bool with_offset) 
   off_t at = 0;
   ::lseek(file, 0, SEEK_SET);
   c.make([&] { return ::sendfile(fd, file, with_offset ? &at : nullptr, size); });
-  c.note(with_offset ? at : ::lseek(file, 0, SEEK_CUR));
+  // How far the file was read: as far as it was sent.
+  c.note((with_offset ? at : ::lseek(file, 0, SEEK_CUR)) - std::max<std::int64_t>(c.log.value, 0));
   ::close(file);
   return c.log.value;
 }
@@ -126,7 +129,8 @@ void write_rest(call& c, int fd, int end, std::size_t size, std::size_t done, st
     pollfd one{fd, POLLOUT, 0};
     if (c.log.value < 0 && c.log.error == EAGAIN && ::poll(&one, 1, 2000) <= 0) break;
     const std::size_t n = std::min(size - done, piece);
-    fill(c.memory, n, static_cast<std::size_t>(end), c.in.ends[static_cast<std::size_t>(end)].written);
+    fill(c.memory, n, static_cast<std::size_t>(end),
+         c.in.ends[static_cast<std::size_t>(end)].written);
     c.make([&] { return ::send(fd, c.memory, n, 0); });
     if (c.log.value < 0 && c.log.error == EAGAIN) continue;
     if (c.log.value < 0) break;
@@ -145,7 +149,8 @@ void write_rest(call& c, int fd, int end, std::size_t size, std::size_t done, st
 void take_writing_step(call& c) {
   const int fd = c.fd();
   const int end = c.book.end_of(fd);
-  const std::size_t size = std::min(static_cast<std::size_t>(std::max(c.arg(1), 0)), 2 * memory_size);
+  const std::size_t size =
+      std::min(static_cast<std::size_t>(std::max(c.arg(1), 0)), 2 * memory_size);
   const bool is_put = c.of.what == op::put;
   if (end < 0) {
     if (is_put || c.book.kind_of(fd) == fd_kind::other) return c.skip();
