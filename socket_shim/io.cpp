@@ -65,7 +65,8 @@ int errno_of(endpoint& of, int fd, const smcd::error_code& code) noexcept {
 bool is_blocking(endpoint& on, int fd, int flags) noexcept {
   if ((flags & MSG_DONTWAIT) != 0) return false;
   endpoint::mode known = on.modes.load(std::memory_order_relaxed);
-  if (known == endpoint::unknown) [[unlikely]] {
+  // Another process that has the socket may have changed it.
+  if (known == endpoint::unknown || on.link.is_shared()) [[unlikely]] {
     const int status = real.fcntl(fd, F_GETFL);
     known = status >= 0 && (status & O_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking;
     on.modes.store(known, std::memory_order_relaxed);
@@ -199,6 +200,9 @@ ssize_t discard_bytes(endpoint& from, int fd, std::size_t size, int flags, std::
       tcp_socket tcp(fd);
       return static_cast<ssize_t>(std::max(done, std::min(size, from.link.readable_size(tcp))));
     }
+    // An error is for the next call: this one must not take it.
+    tcp_socket tcp(fd);
+    if (from.link.readable_size(tcp) == 0) break;
     flags |= MSG_DONTWAIT;
   }
   return static_cast<ssize_t>(done);
