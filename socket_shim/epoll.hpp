@@ -142,6 +142,21 @@ class epoll_set {
   std::array<member*, dibs::queue_bits> of_bit_{};
 };
 
+template <class Visit>
+void epoll_set::for_each(Visit visit) noexcept {
+  if (!has_members()) return;
+  for (member* chain : of_bit_) {
+    while (chain != nullptr) {
+      member& known = *chain;
+      chain = chain->next_of_bit;
+      visit(known);
+    }
+  }
+}
+
+// The member whose address the kernel gave, or null: the program's own data.
+[[nodiscard]] member* member_behind(std::uint64_t data) noexcept;
+
 // The set behind an epoll descriptor, made on first use; null if there is none.
 [[nodiscard]] epoll_set* set_of(int epfd) noexcept;
 void close_set(epoll_set*) noexcept;

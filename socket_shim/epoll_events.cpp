@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// epoll: what is told of the streams of a set, by memory and by the kernel.
+#include <socket_shim/epoll.hpp>
+
+#include <devices/chaos.hpp>
+#include <devices/ticks.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace shim {
+namespace {
+
+constexpr std::uint32_t always = EPOLLERR | EPOLLHUP;
+
+// Events that the kernel is asked for at once.
+constexpr std::size_t most_from_kernel = 64;
+
+}  // namespace
+
+std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
+  smcd::connection& link = of.stream->link;
+  sync_members(*of.stream);
+  if (of.is_spent || !link.is_established()) return 0;
+  std::uint32_t events = 0;
+  tcp_socket tcp(of.fd);
+  // In a DMB, or announced for it behind bytes on TCP that were told before:
+  // that too is a new edge.
+  if ((of.wanted & (EPOLLIN | EPOLLRDNORM)) != 0 &&
+      (link.has_dmb_input(tcp) || (link.receives_on() == smcd::lane::tcp && link.input_hint() &&
+                                   link.has_dmb_input_ahead(tcp)))) {
+    events |= EPOLLIN | EPOLLRDNORM;
+  }
+  if ((of.wanted & (EPOLLOUT | EPOLLWRNORM)) != 0 && link.sends_on() == smcd::lane::dmb) {
+    if (link.has_room(tcp, dibs::ticks())) {
+      events |= EPOLLOUT | EPOLLWRNORM;
+    } else {
+      waits_for_room_ = true;
+    }
+  }
+  return events & of.wanted;
+}
+
+std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
+                                            bool may_be_clc) noexcept {
+  if (of.is_spent) return 0;
+  // Readable for bytes of the handshake alone is not readable.
+  constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
+  smcd::connection& link = of.stream->link;
+  tcp_socket tcp(of.fd);
+  if (((events & input) != 0 || link.is_returning()) && may_be_clc && !link.has_input(tcp)) {
+    events &= ~input;
+  }
+  sync_members(*of.stream);
+  events &= of.wanted | always;
+  // An edge tells all that is true.
+  return events != 0 && (of.wanted & EPOLLET) != 0 ? events | events_in_memory(of) : events;
+}
+
+// What the kernel would say of a member that it need not tell of now.
+std::uint32_t epoll_set::look_at_kernel(member& of) noexcept {
+  pollfd ask{of.fd, static_cast<short>(kernel_events(of)), 0};
+  if (real.poll(&ask, nfds_t{1}, 0) <= 0) return 0;
+  return events_from_kernel(of, static_cast<std::uint32_t>(ask.revents),
+                            !of.stream->link.is_tcp_only());
+}
+
+// One entry for each stream and wait, however many looks found something.
+void epoll_set::report(member& of, std::uint32_t events, turn& now) noexcept {
+  if (of.turn == now.number) {
+    now.to[of.place].events |= events;
+    return;
+  }
+  of.turn = now.number;
+  of.place = now.done;
+  last_reported_ = &of;
+  now.to[now.done].events = events;
+  now.to[now.done++].data = of.data;
+  if ((of.wanted & EPOLLONESHOT) != 0) {
+    of.is_spent = true;
+    static_cast<void>(tell_kernel(of, EPOLL_CTL_MOD));
+  }
+}
+
+epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (++turns_ == 0) ++turns_;
+  return {turns_, to, count, 0, departures_};
+}
+
+void epoll_set::collect(turn& now) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (has_queue()) {
+    sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
+      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
+    });
+  }
+  waits_for_room_ = false;
+  member* const last = last_pending_;
+  for (bool is_last = first_pending_ == nullptr; !is_last && now.done < now.count;) {
+    member& at = *first_pending_;
+    is_last = &at == last;
+    first_pending_ = at.next_pending;
+    if (first_pending_ == nullptr) last_pending_ = nullptr;
+    at.is_pending = false;
+    std::uint32_t events = events_in_memory(at);
+    // An edge tells all that is true, and there is no second time.
+    if (events != 0 && ((at.wanted & EPOLLONESHOT) != 0 ||
+                        ((at.wanted & EPOLLET) != 0 && at.stream->link.is_half_shut()))) {
+      events |= look_at_kernel(at);
+    }
+    const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
+    if (events != 0) report(at, events, now);
+    // Level-triggered: true until it is looked at and found false. And patience
+    // with a full ring ends without a bit.
+    if ((events != 0 && (at.wanted & EPOLLET) == 0) || waits_for_room) append(at);
+  }
+}
+
+// False if the kernel refuses, for the reason in errno.
+bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
+  std::array<epoll_event, most_from_kernel> events;
+  const int room = std::min(now.count - now.done, static_cast<int>(events.size()));
+  const dibs::cancel_shield not_cancelled;
+  const int found = real.epoll_wait(epfd, events.data(), room, 0);
+  if (found < 0) return false;
+  dibs::chaos::stall();
+  take(std::span(events).first(static_cast<std::size_t>(found)), now);
+  return true;
+}
+
+// Without a stream in memory, and without another thread that could bring one
+// there, only the kernel has something to tell. False: it was not to be had.
+bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
+                               const sigset_t* mask) noexcept {
+  static std::atomic<bool> is_missing{false};  // epoll_pwait2, Linux 5.11
+  if (!is_alone() || in_memory_ != 0 || waiting_ != 0 || dibs::chaos::one_in(4) ||
+      is_missing.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  std::array<epoll_event, most_from_kernel> events;
+  const timespec left = until.is_never() ? timespec{} : until.left();
+  const int room = std::min(now.count, static_cast<int>(events.size()));
+  const int found =
+      real.epoll_pwait2(epfd, events.data(), room, until.is_never() ? nullptr : &left, mask);
+  if (found < 0) {
+    is_missing.store(errno == ENOSYS, std::memory_order_relaxed);
+    now.done = errno == ENOSYS ? 0 : -1;
+    return errno != ENOSYS;
+  }
+  take(std::span(events).first(static_cast<std::size_t>(found)), now);
+  return true;
+}
+
+void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) noexcept {
+  member* known = member_behind(event.data.u64);
+  if (known == nullptr && event.data.ptr != this) {
+    now.to[now.done++] = event;
+    return;
+  }
+  // Under the lock a member of this set, and its stream, cannot go away.
+  const dibs::lock_guard guard(lock_);
+  if (known == nullptr) {
+    // Who does not come in so long was carried out by a signal or by fork. Until
+    // then the kernel tells of nothing but this, and others need the CPU.
+    constexpr std::uint64_t longest_kick = 1'000'000 * dibs::ticks_per_us;
+    if (dibs::has_passed(kicked_at_, longest_kick, dibs::ticks())) end_kick();
+    ::sched_yield();
+    return;
+  }
+  if (known->set != this) return;
+  const std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
+  if (wanted != 0) report(*known, wanted, now);
+}
+
+bool epoll_set::may_be_clc(const epoll_event& event) noexcept {
+  const member* known = member_behind(event.data.u64);
+  const dibs::lock_guard guard(lock_);
+  return known != nullptr && known->set == this && !known->stream->link.is_tcp_only();
+}
+
+void epoll_set::take(std::span<const epoll_event> events, turn& now) noexcept {
+  // A handshake that ends for one member would do so unseen for another one of
+  // the same socket: so all are looked at before.
+  std::array<bool, most_from_kernel> clc{};
+  for (std::size_t i = 0; i < events.size(); ++i) clc[i] = may_be_clc(events[i]);
+  for (std::size_t i = 0; i < events.size(); ++i) take_one(events[i], clc[i], now);
+}
+
+}  // namespace shim

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// epoll: threads that wait for a set, in the kernel and beside it.
+#include <socket_shim/epoll.hpp>
+
+#include <devices/chaos.hpp>
+#include <devices/ticks.hpp>
+#include <socket_shim/process.hpp>
+#include <socket_shim/real.hpp>
+
+#include <sys/eventfd.h>
+
+namespace shim {
+namespace {
+
+// With events at hand in memory, the kernel is asked in every so many turns:
+// then first, because there may be more events than places for them.
+constexpr std::uint32_t turns_per_kernel_look = 8;
+
+}  // namespace
+
+// ---- threads that sleep in the kernel --------------------------------------
+
+bool epoll_set::enter_kernel() noexcept {
+  // [asleep] The sleeper counts itself in, then looks for members; who adds one
+  // does so and then looks for sleepers. One of the two sees the other.
+  in_kernel_.fetch_add(1, std::memory_order_seq_cst);
+  dibs::chaos::stall();
+  if (count_.load(std::memory_order_seq_cst) == 0) return true;
+  int nothing = 0;
+  static_cast<void>(leave_kernel(nullptr, 0, nothing));
+  return false;
+}
+
+bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
+  const int saved = errno;
+  if (in_kernel_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
+    const dibs::lock_guard guard(lock_);
+    if (in_kernel_.load(std::memory_order_seq_cst) == 0) end_kick();
+  }
+  if (answer > 0) {
+    turn now = begin_turn(to, count);
+    for (int i = 0; i < answer; ++i) {
+      const epoll_event event = to[i];
+      take({&event, 1}, now);
+    }
+    errno = saved;
+    if (now.done == 0) return false;
+    answer = now.done;
+  }
+  return true;
+}
+
+// The lock is held.
+void epoll_set::kick() noexcept {
+  if (kick_ >= 0) return;
+  const dibs::cancel_shield not_cancelled;
+  const int saved = errno;
+  kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (kick_ >= 0) {
+    kick_ = self.hide(kick_);
+    kicked_at_ = dibs::ticks();
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.ptr = this;
+    static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_ADD, kick_, &event));
+  }
+  errno = saved;
+}
+
+void epoll_set::end_kick() noexcept {
+  if (kick_ < 0) return;
+  const dibs::cancel_shield not_cancelled;
+  const int saved = errno;
+  epoll_event unused{};
+  static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_DEL, kick_, &unused));
+  real.close(kick_);
+  kick_ = -1;
+  errno = saved;
+}
+
+void epoll_set::enter(member& known) noexcept {
+  smcd::connection& link = known.stream->link;
+  const bool was_deaf = known.is_deaf;
+  known.is_deaf = !link.enter_waiter(sleeper_->queue().word(known.bit)) && link.is_established();
+  if (!known.is_deaf) return;
+  has_deaf_ = true;
+  // Who sleeps until it rings must look by itself from now on.
+  if (waiting_ > 0 && !was_deaf) sleeper_->queue().ring();
+}
+
+void epoll_set::open_queue() noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (sleeper_ == nullptr || sleeper_->queue().is_open()) return;
+  has_queue_ = sleeper_->prepare();
+  if (!has_queue_) return;
+  for_each([this](member& known) noexcept {
+    enter(known);
+    append(known);
+  });
+}
+
+// No bit will ever be set for these.
+void epoll_set::enter_deaf() noexcept {
+  const dibs::lock_guard guard(lock_);
+  has_deaf_ = false;
+  for_each([this](member& known) noexcept {
+    if (has_queue() && !known.is_deaf) return;
+    if (has_queue()) enter(known);
+    append(known);
+  });
+}
+
+// A thread inside wait(), until it goes out of scope.
+struct epoll_set::waiting {
+  waiting(epoll_set& set, const turn& after) noexcept : in(set) {
+    const dibs::lock_guard guard(in.lock_);
+    is_alone = ++in.waiting_ == 1;
+    is_called = in.departures_ != after.departures;
+    is_sure = in.has_queue() && !in.has_deaf_;
+  }
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+  ~waiting() {
+    const dibs::lock_guard guard(in.lock_);
+    --in.waiting_;
+    // Whoever rang has disarmed it, and others may still sleep.
+    if (in.has_queue()) {
+      in.waiting_ == 0 ? in.sleeper_->queue().disarm() : in.sleeper_->queue().arm();
+    }
+  }
+  static void roll_back(void* of) noexcept { static_cast<waiting*>(of)->~waiting(); }
+
+  epoll_set& in;
+  bool is_alone;   // nobody else waits
+  bool is_called;  // something was left behind since the caller looked
+  bool is_sure;    // whatever happens rings
+};
+
+// Memory, and the kernel now and then, or when memory has nothing. False as
+// ask_kernel().
+bool epoll_set::look(int epfd, turn& now) noexcept {
+  if (has_deaf_ || !has_queue()) enter_deaf();
+  const bool is_kernel_first = now.number % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
+  if (is_kernel_first && !ask_kernel(epfd, now)) return false;
+  collect(now);
+  return now.done > 0 || is_kernel_first || ask_kernel(epfd, now);
+}
+
+// -1 if a signal ended it.
+int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const sigset_t* mask) {
+  const auto found = [this]() noexcept { return has_queue() && sleeper_->queue().has_bits(); };
+  dibs::chaos::stall();
+  waiting here(*this, after);
+  if (here.is_called) return 0;
+  const auto shares_cpu = [this]() noexcept {
+    return last_reported_ != nullptr && last_reported_->set == this &&
+           last_reported_->stream->link.shares_cpu();
+  };
+  if (here.is_alone && has_queue() && sleeper_->spin().spin(longest_spin(), found, shares_cpu)) {
+    return 0;
+  }
+  if (has_queue()) {
+    const dibs::lock_guard guard(lock_);
+    static_cast<void>(sleeper_->prepare());
+    sleeper_->queue().arm();
+  }
+  if (found()) return 0;
+  deadline sleep_until = until;
+  if (!here.is_sure) sleep_until = until.sooner_us(unsure_us);
+  if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
+  pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
+  return sleep_on(has_queue() ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
+                  {waiting::roll_back, &here});
+}
+
+// What this thread leaves behind is for others that sleep.
+void epoll_set::pass_on() noexcept {
+  const dibs::cancel_shield not_cancelled;
+  const int saved = errno;
+  const dibs::lock_guard guard(lock_);
+  if (has_queue() && (first_pending_ != nullptr || sleeper_->queue().has_bits())) {
+    // Or for those that are about to sleep.
+    ++departures_;
+    if (waiting_ > 0) sleeper_->queue().ring();
+  }
+  errno = saved;
+}
+
+int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
+                    const sigset_t* mask) {
+  const int saved = errno;
+  open_queue();
+  for (;;) {
+    turn now = begin_turn(to, count);
+    const bool was_kernel = wait_in_kernel(epfd, now, until, mask);
+    if (now.done < 0 || (!was_kernel && !look(epfd, now))) return -1;
+    if (now.done > 0 || until.is_over()) {
+      pass_on();
+      errno = saved;
+      return now.done;
+    }
+    // The kernel told of a handshake alone, which may have gone on.
+    if (was_kernel) continue;
+    // epoll_wait is never restarted after a handler ran.
+    if (sleep(epfd, now, until, mask) < 0) {
+      pass_on();
+      return -1;
+    }
+  }
+}
+
+}  // namespace shim
