@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <devices/chaos.hpp>
 
+#include <devices/lock.hpp>
+
 #if defined(DIBSOCK_CHAOS)
 
 #include <sched.h>
@@ -40,6 +42,7 @@ void stall() noexcept {
   if (drawn >= 16) return;
   const int saved = errno;
   if (drawn == 0) {
+    const cancel_shield not_cancelled;
     const timespec time{0, static_cast<long>(below(300'000))};
     ::nanosleep(&time, nullptr);
   } else {

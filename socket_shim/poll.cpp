@@ -82,6 +82,7 @@ class poll_call {
         if (waits_for_room_)
           sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
         prepare_kernel();
+        asleep_ = who;
         answer = sleep_on(who, kernel_, count_, sleep_until, mask, {roll_back, this});
       }
       leave(who);
@@ -203,7 +204,7 @@ class poll_call {
 
   static void roll_back(void* of) noexcept {
     auto* cancelled = static_cast<poll_call*>(of);
-    cancelled->leave(this_sleeper());
+    cancelled->leave(cancelled->asleep_);
     cancelled->~poll_call();
   }
 
@@ -218,6 +219,7 @@ class poll_call {
   nfds_t count_;
   pollfd* kernel_;
   pinned* streams_;
+  sleeper* asleep_ = nullptr;  // with what, if it sleeps
   bool has_memory_ = false;
   bool waits_for_room_ = false;
 };

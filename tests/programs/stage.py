@@ -193,6 +193,9 @@ class Stage:
         except KeyError:
             skip(f"there is no user {user}")
         self.identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
+        reach = subprocess.run(["test", "-x", self.dibsock], **self.identity, check=False)
+        if reach.returncode != 0:
+            skip(f"{user} cannot reach {self.dibsock}")
         for directory in self.root, self.scratch, self.fabric:
             os.chown(directory, known.pw_uid, known.pw_gid)
 
