@@ -39,7 +39,8 @@ class stream final : public sleeper {
             boost::asio::query(executor, boost::asio::execution::context))) {}
   ~stream() {
     close();
-    service_.release(*this);
+    // It may be the context that ends, and destroys an operation that holds us.
+    if (is_known()) service_.release(*this);
   }
 
   // For addresses, options, and to be connected; bytes go through the link.

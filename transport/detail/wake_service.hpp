@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace dibsock::detail {
@@ -36,6 +37,8 @@ class sleeper : public std::enable_shared_from_this<sleeper> {
 
  protected:
   ~sleeper() = default;
+  // The service has a place for it, until it is released or the context ends.
+  [[nodiscard]] bool is_known() const noexcept { return slot_ != no_slot; }
 
  private:
   friend class wake_service;
@@ -171,7 +174,7 @@ inline void wake_service::release(sleeper& who) noexcept {
   const std::lock_guard lock(mutex_);
   if (is_shut_ || who.slot_ == sleeper::no_slot) return;
   slots_[who.slot_] = {};
-  free_slots_.push_back(who.slot_);
+  free_slots_.push_back(std::exchange(who.slot_, sleeper::no_slot));
 }
 
 inline bool wake_service::open(const boost::asio::any_io_executor& bells) {
@@ -250,6 +253,7 @@ inline void wake_service::shutdown() {
     is_shut_ = true;
     for (const slot& each : slots_) {
       if (each.who == nullptr) continue;
+      each.who->slot_ = sleeper::no_slot;
       if (auto who = each.who->weak_from_this().lock()) all.push_back(std::move(who));
     }
     slots_.clear();
