@@ -280,6 +280,9 @@ result<std::size_t> connection::read_tcp(tcp_lane& tcp, buffers to, bool is_peek
   const first_bytes part(to, static_cast<std::size_t>(n));
   const result<std::size_t> got = tcp.receive_parts(part.list(), is_peek);
   if (got && !is_peek) from.tcp_bytes.fetch_add(*got, std::memory_order_relaxed);
+  // What stands behind them may have been signalled while these bytes were still
+  // on their way, and found not to be due. It is news now.
+  if (got && *got > 0 && !is_peek && may_meet_marks && bytes_before_mark() == 0) wake_waiters();
   return got;
 }
 
