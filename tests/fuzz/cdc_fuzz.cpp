@@ -36,13 +36,14 @@ class battle {
   [[nodiscard]] bool run() {
     while (!todo_.is_over() && !is_closed_) {
       const std::uint64_t calls = victim_.tcp.calls;
+      is_patient_ = false;
       if (const std::uint8_t what = todo_.byte(); what % 2 == 0) {
         call(what / 2);
       } else {
         attack(what / 2);
       }
-      // close() has its patience, of time.
-      expect(is_closed_ || victim_.tcp.calls - calls < most_calls);
+      // close() and give_to_kernel() have their patience, of time.
+      expect(is_closed_ || is_patient_ || victim_.tcp.calls - calls < most_calls);
     }
     victim_.tcp.before = nullptr;
     peer_.tcp.before = nullptr;
@@ -92,6 +93,7 @@ class battle {
         if (what / 16 % 2 == 0) {
           ours().stay_on_tcp(smcd::decline_code::option_unsupported);
         } else {
+          is_patient_ = true;
           static_cast<void>(ours().give_to_kernel(victim_.tcp));
         }
         break;
@@ -227,6 +229,7 @@ class battle {
   end_point& peer_;
   smcd::stack& peer_stack_;
   std::vector<std::byte> buffer_;
+  bool is_patient_ = false;
   bool is_closed_ = false;
   bool is_record_damaged_ = false;
 };
