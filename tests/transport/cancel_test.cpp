@@ -9,6 +9,7 @@
 #include <boost/asio/cancellation_signal.hpp>
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -113,6 +114,7 @@ TEST_CASE("cancel: a write without a reader ends, and what it said it wrote arri
 }
 
 // A listener that takes no connection any more.
+template <class Acceptor>
 struct full_listener {
   explicit full_listener(asio::io_context& on) : listener(on) {
     listener.open(tcp::v4());
@@ -122,14 +124,16 @@ struct full_listener {
       waiting.emplace_back(on);
       waiting.back().async_connect(listener.local_endpoint(), [](error_code) {});
     }
+    on.poll();
   }
-  tcp::acceptor listener;
+  Acceptor listener;
   std::vector<tcp::socket> waiting;
 };
 
-TEST_CASE("cancel: a connect ends by signal, cancel and close") {
+TEST_CASE_TEMPLATE("cancel: a connect ends by signal, cancel and close", acceptor, tcp::acceptor,
+                   dibsock::acceptor) {
   asio::io_context context;
-  full_listener to(context);
+  full_listener<acceptor> to(context);
   for (int way = 0; way < 5; ++way) {
     CAPTURE(way);
     asio::cancellation_signal signal;
@@ -145,6 +149,32 @@ TEST_CASE("cancel: a connect ends by signal, cancel and close") {
     while (!connect.code) context.run_one();
     CHECK(connect.code == asio::error::operation_aborted);
   }
+}
+
+TEST_CASE_TEMPLATE("cancel: a connect that had to wait ends as the listener does", acceptor,
+                   tcp::acceptor, dibsock::acceptor) {
+  asio::io_context context;
+  full_listener<acceptor> taken(context);
+  full_listener<acceptor> closed(context);
+  stopped success;
+  stopped failure;
+  dibsock::socket client(context);
+  dibsock::socket refused(context);
+  client.async_connect(taken.listener.local_endpoint(), success.handler());
+  refused.async_connect(closed.listener.local_endpoint(), failure.handler());
+  context.poll();
+  REQUIRE_FALSE(success.code);
+  REQUIRE_FALSE(failure.code);
+  closed.listener.close();
+  // Room for everybody.
+  const std::function<void()> accept = [&] {
+    taken.listener.async_accept([&](error_code, auto) { accept(); });
+  };
+  accept();
+  while (!success.code || !failure.code) context.run_one();
+  CHECK(*success.code == error_code());
+  CHECK(*failure.code == asio::error::connection_refused);
+  CHECK(client.remote_endpoint() == taken.listener.local_endpoint());
 }
 
 TEST_CASE("cancel: an accept ends by signal, cancel and close, and can be asked again") {

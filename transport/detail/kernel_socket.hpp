@@ -91,18 +91,27 @@ class kernel_socket {
   }
 
   error_code connect(const endpoint_type& to, error_code& code) {
-    code = judge(::connect(fd_, to.data(), static_cast<socklen_t>(to.size())));
-    if (code == boost::asio::error::try_again) code = boost::asio::error::no_buffer_space;
-    if (code != boost::asio::error::in_progress) return code;
+    if ((code = connect_once(to)) != boost::asio::error::in_progress) return code;
     // It does not wait, or not for so long.
     pollfd done{fd_, POLLOUT, 0};
+    if ((code = judge(::poll(&done, 1, -1)))) return code;
+    return code = pending_error();
+  }
+  // Without waiting, to a socket of this machine: in_progress if it takes longer
+  // than usual. The kernel answers itself within the call, yet says so only to
+  // the next one. After hand_over().
+  [[nodiscard]] error_code connect_nearby(const endpoint_type& to) {
+    error_code code;
+    if (!asio_.native_non_blocking() && asio_.native_non_blocking(true, code)) return code;
+    if ((code = connect_once(to)) == boost::asio::error::in_progress) code = connect_once(to);
+    return code == boost::asio::error::already_started ? boost::asio::error::in_progress : code;
+  }
+  // What became of a connect() that took longer.
+  [[nodiscard]] error_code pending_error() const noexcept {
     int failure = 0;
     socklen_t size = sizeof failure;
-    if ((code = judge(::poll(&done, 1, -1))) ||
-        (code = judge(::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &failure, &size)))) {
-      return code;
-    }
-    return code = dibs::system_error(failure);
+    const error_code code = judge(::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &failure, &size));
+    return code ? code : dibs::system_error(failure);
   }
   error_code bind(const endpoint_type& to, error_code& code) {
     return code = judge(::bind(fd_, to.data(), static_cast<socklen_t>(to.size())));
@@ -129,6 +138,11 @@ class kernel_socket {
  private:
   [[nodiscard]] static error_code judge(int answer) noexcept {
     return answer < 0 ? dibs::last_error() : error_code();
+  }
+
+  [[nodiscard]] error_code connect_once(const endpoint_type& to) const noexcept {
+    const error_code code = judge(::connect(fd_, to.data(), static_cast<socklen_t>(to.size())));
+    return code == boost::asio::error::try_again ? boost::asio::error::no_buffer_space : code;
   }
 
   template <class Ask>

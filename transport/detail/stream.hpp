@@ -401,11 +401,10 @@ inline void stream::on_tcp(side of, std::uint64_t ticket) {
       op->has_tcp_wait_ = false;
       op->is_woken_by_tcp_ = true;
       if (op->vain_wakes_ <= most_vain_wakes) ++op->vain_wakes_;
-      op->next_due_ = nullptr;
       due = op;
     }
   }
-  resume_all(due);
+  if (due != nullptr) due->resume_here();
 }
 
 inline void stream::drop_waits() noexcept {

@@ -14,6 +14,7 @@
 #include <boost/asio/associator.hpp>
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/defer.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
@@ -167,6 +168,7 @@ class stream_op final : public waiting_op {
 
   smcd::result<std::size_t> attempt(link& at) noexcept override { return attempt_(at); }
   void resume() override { boost::asio::post(executor_, stepper(this)); }
+  void resume_here() override { boost::asio::dispatch(executor_, stepper(this)); }
 
   void destroy() noexcept override {
     stream_->forget(*this);

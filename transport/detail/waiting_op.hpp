@@ -30,6 +30,9 @@ class waiting_op {
   [[nodiscard]] virtual smcd::result<std::size_t> attempt(link&) noexcept = 0;
   // Has stream::step() called for it, on its executor.
   virtual void resume() = 0;
+  // The same, at once if this thread runs that executor. No function that a
+  // user called is under way.
+  virtual void resume_here() = 0;
   // Ends it without a call of its handler.
   virtual void destroy() noexcept = 0;
 
