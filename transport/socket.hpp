@@ -127,8 +127,9 @@ class basic_socket : public detail::kernel_face<Executor> {
     if (!this->is_open()) {
       this->open_by(&detail::kernel_socket::open_asio, to.protocol(), failure);
     }
-    return boost::asio::async_compose<Token, void(error_code)>(
-        detail::connect_op(this->held(), to, failure), token, this->get_executor());
+    return boost::asio::async_initiate<Token, void(error_code)>(
+        detail::initiate_connect<executor_type>(this->get_executor()), token,
+        detail::connect_op(this->held(), to), failure);
   }
 
   // ---- read and write ----------------------------------------------------------
