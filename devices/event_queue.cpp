@@ -187,34 +187,52 @@ void leave_waiter(record_side& side, std::uint64_t word) noexcept {
 
 // ---- signaller -------------------------------------------------------------
 
-void signaller::signal_word(std::uint64_t word) noexcept {
-  const waiter who = waiter::from_word(word);
+queue_block* signaller::queue_of(const waiter& who) noexcept {
   // A hostile or stale word names no queue that exists.
-  if (who.queue >= queues_per_device || who.bit >= queue_bits) return;
+  if (who.queue >= queues_per_device || who.bit >= queue_bits) return nullptr;
   std::byte* queues = attach(who.device);
-  if (queues == nullptr) return;
-  auto& block = *reinterpret_cast<queue_block*>(queues + page_size + who.queue * queue_stride);
-  mark_bit(block, who.bit);
-  if (chaos::one_in(16)) mark_bit(block, static_cast<std::uint16_t>(chaos::below(8)));
-  chaos::stall();
-  // [wake] third access: armed after cursor and bit.
-  if ((block.armed.load(std::memory_order_seq_cst) != 0 &&
-       block.armed.exchange(0, std::memory_order_seq_cst) != 0) ||
-      chaos::one_in(8)) {
-    ring(who);
-  }
+  if (queues == nullptr) return nullptr;
+  return reinterpret_cast<queue_block*>(queues + page_size + who.queue * queue_stride);
 }
 
-void signaller::ring(const waiter& who) noexcept {
+bool signaller::can_wake(std::uint64_t word, held_bell& held) noexcept {
+  const waiter who = waiter::from_word(word);
+  const queue_block* block = queue_of(who);
+  if (block == nullptr) return false;
+  if (block->armed.load(std::memory_order_relaxed) == 0 || held.word == word) return true;
   const cancel_shield not_cancelled;
   const int saved = errno;
+  held = {word, open_bell(who)};
+  errno = saved;
+  return held.fd.is_open();
+}
+
+void signaller::signal_word(std::uint64_t word, held_bell& held) noexcept {
+  const waiter who = waiter::from_word(word);
+  queue_block* block = queue_of(who);
+  if (block == nullptr) return;
+  mark_bit(*block, who.bit);
+  if (chaos::one_in(16)) mark_bit(*block, static_cast<std::uint16_t>(chaos::below(8)));
+  chaos::stall();
+  // [wake] third access: armed after cursor and bit.
+  if ((block->armed.load(std::memory_order_seq_cst) == 0 ||
+       block->armed.exchange(0, std::memory_order_seq_cst) == 0) &&
+      !chaos::one_in(8)) {
+    return;
+  }
+  const cancel_shield not_cancelled;
+  const int saved = errno;
+  if (held.word != word) held = {word, open_bell(who)};
+  // A full bell is rung already; a missing one has no sleeper.
+  if (held.fd.is_open()) static_cast<void>(!::write(held.fd.get(), "", 1));
+  errno = saved;
+}
+
+unique_fd signaller::open_bell(const waiter& who) noexcept {
   const auto name = fabric_.bell_path(devices_->device_of(who.device), who.queue);
   // Read and write: a waiter that dies between open and write would cost us a
   // SIGPIPE if we were not a reader ourselves.
-  const unique_fd bell(::open(name.data(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  // A full bell is rung already; a missing one has no sleeper.
-  if (bell.is_open()) static_cast<void>(!::write(bell.get(), "", 1));
-  errno = saved;
+  return unique_fd(::open(name.data(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
 }
 
 std::byte* signaller::attach(device_number number) noexcept {

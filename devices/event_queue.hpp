@@ -24,6 +24,10 @@ namespace dibs {
 
 inline constexpr std::uint32_t queue_bits = 4096;
 inline constexpr std::uint32_t queues_per_device = 1024;
+// A sender that loses its way to the bell in the very moment in which the waiter
+// falls asleep has published what it cannot ring for. So nobody sleeps longer
+// without another look.
+inline constexpr std::uint32_t longest_sleep_us = 10'000'000;
 
 // Writer of `armed`: the waiter sets it, the sender that rings takes it back.
 // Bits are set by senders and taken by the waiter.
@@ -146,6 +150,12 @@ class event_queue {
 [[nodiscard]] bool enter_waiter(record_side&, std::uint64_t word) noexcept;
 void leave_waiter(record_side&, std::uint64_t word) noexcept;
 
+// The bell of a sleeper, open in advance.
+struct held_bell {
+  std::uint64_t word = 0;
+  unique_fd fd;
+};
+
 // A sender's end of all the queues of a fabric: maps them as it meets them.
 // Any thread; lives as long as the process.
 class signaller {
@@ -157,17 +167,37 @@ class signaller {
   // Wakes everybody who waits on that side of a record. To be called after
   // the cursor was published with seq_cst. errno is left alone.
   void signal(record_side& side) noexcept {
+    held_bell none;
+    signal(side, none);
+  }
+  // With a bell that is open already.
+  void signal(record_side& side, held_bell& held) noexcept {
     for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
       // [wake] second access of the sender.
       const std::uint64_t word = waiting.load(std::memory_order_seq_cst);
       if (word != 0) [[unlikely]]
-        signal_word(word);
+        signal_word(word, held);
     }
+  }
+  // Would signal() reach those who sleep there now? No longer if somebody
+  // cleared the fabric directory, or if this process has changed its root
+  // directory or its user: then nothing must be published that they would have
+  // to be woken for. The bell that was found stays open in `held`.
+  [[nodiscard]] bool can_wake(const record_side& side, held_bell& held) noexcept {
+    for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
+      const std::uint64_t word = waiting.load(std::memory_order_relaxed);
+      if (word != 0 && !can_wake(word, held)) [[unlikely]]
+        return false;
+    }
+    return true;
   }
 
  private:
-  void signal_word(std::uint64_t word) noexcept;
-  void ring(const waiter&) noexcept;
+  [[nodiscard]] bool can_wake(std::uint64_t word, held_bell&) noexcept;
+  void signal_word(std::uint64_t word, held_bell&) noexcept;
+  // The queue that a word names; null if there is none.
+  [[nodiscard]] queue_block* queue_of(const waiter&) noexcept;
+  [[nodiscard]] unique_fd open_bell(const waiter&) noexcept;
   [[nodiscard]] std::byte* attach(device_number) noexcept;
 
   fabric fabric_{};

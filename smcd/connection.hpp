@@ -225,7 +225,8 @@ class connection {
   // Writing; `sending.lock` is held.
   [[nodiscard]] std::uint32_t room_for(buffers) const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_room() const noexcept;
-  [[nodiscard]] std::size_t write_ring(buffers, std::uint32_t room, std::uint64_t word) noexcept;
+  [[nodiscard]] std::size_t write_ring(buffers, std::uint32_t room, std::uint64_t word,
+                                       dibs::held_bell&) noexcept;
   [[nodiscard]] bool may_give_up(tcp_lane&, std::uint64_t now, bool is_look_due,
                                  std::uint32_t enough) noexcept;
   [[nodiscard]] bool is_peer_gone(tcp_lane&) const noexcept;

@@ -52,8 +52,13 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       if (!room) return make_error_code(errc::bad_cursor);
       if (is_look_due) to.looked = now;
       const std::uint32_t enough = room_for(from);
-      const bool is_given_up = (is_look_due || *room < enough) &&
-                               may_give_up(tcp, now, is_look_due, enough) && may_leave(tcp);
+      dibs::held_bell bell;
+      const bool is_out_of_reach = !stack_->signals().can_wake(theirs(), bell);
+      if (is_out_of_reach) [[unlikely]]
+        to.is_pinned = true;
+      const bool is_given_up = (is_out_of_reach || ((is_look_due || *room < enough) &&
+                                                    may_give_up(tcp, now, is_look_due, enough))) &&
+                               may_leave(tcp);
       const bool is_whim = dibs::chaos::one_in(32) && may_leave(tcp);
       if (!is_given_up && !is_whim) {
         if (*room < enough) {
@@ -64,7 +69,7 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
           return dibs::system_error(EFAULT);
         }
         to.wanted.store(1, std::memory_order_relaxed);
-        const std::size_t sent = write_ring(from, *room, word);
+        const std::size_t sent = write_ring(from, *room, word, bell);
         // [left] Looked at after the cursor is published: either we see that
         // the reader left, or it left knowing of these bytes.
         if (has_peer_left()) [[unlikely]] {
@@ -106,7 +111,8 @@ std::optional<std::uint32_t> connection::ring_room() const noexcept {
 
 // `word`: of before the caller looked at the lane. Writes less, or nothing, if
 // that changes meanwhile.
-std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64_t word) noexcept {
+std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64_t word,
+                                   dibs::held_bell& bell) noexcept {
   direction& to = end()->sending;
   cdc::record* control = outbound_.control.load(std::memory_order_relaxed);
   const std::uint32_t cpu = static_cast<std::uint32_t>(::sched_getcpu()) + 1;
@@ -137,7 +143,7 @@ std::size_t connection::write_ring(buffers from, std::uint32_t room, std::uint64
     // [cdc-prod] data before the cursor; first access of the sender in [wake].
     control->producer.store(cdc::pack({cursor_of(at), 0, 0}), std::memory_order_seq_cst);
     dibs::chaos::stall();
-    stack_->signals().signal(theirs());
+    stack_->signals().signal(theirs(), bell);
   }
   return done;
 }

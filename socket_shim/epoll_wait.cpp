@@ -159,14 +159,16 @@ int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const s
   if (here.is_alone && has_queue() && sleeper_->spin().spin(longest_spin(), found, shares_cpu)) {
     return 0;
   }
+  bool has_bell = true;
   if (has_queue()) {
     const dibs::lock_guard guard(lock_);
-    static_cast<void>(sleeper_->prepare());
+    has_bell = sleeper_->prepare();
     sleeper_->queue().arm();
   }
   if (found()) return 0;
   deadline sleep_until = until;
-  if (!here.is_sure) sleep_until = until.sooner_us(unsure_us);
+  if (has_queue()) sleep_until = until.sooner_us(dibs::longest_sleep_us);
+  if (!here.is_sure || !has_bell) sleep_until = until.sooner_us(unsure_us);
   if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
   pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
   return sleep_on(has_queue() ? sleeper_ : nullptr, fds, 1, sleep_until, mask,

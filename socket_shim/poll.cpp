@@ -78,6 +78,7 @@ class poll_call {
       const bool is_sure = enter(who);
       if (!look_at_memory()) {
         deadline sleep_until = until;
+        if (has_memory_) sleep_until = until.sooner_us(dibs::longest_sleep_us);
         if (!is_sure) sleep_until = until.sooner_us(unsure_us);
         if (waits_for_room_)
           sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);

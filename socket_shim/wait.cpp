@@ -256,7 +256,7 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
     deadline sleep_until = until;
     if (on.link.is_established()) {
       // Nobody rings for a queue that found no place, nor when patience ends.
-      if (!in.is_entered) sleep_until = until.sooner_us(unsure_us);
+      sleep_until = until.sooner_us(in.is_entered ? dibs::longest_sleep_us : unsure_us);
       if (is_memory && !is_input) {
         sleep_until = sleep_until.sooner_us(on.link.patience_us() + 100);
       }

@@ -302,6 +302,36 @@ TEST_CASE("event_queue: another process wakes a sleeper") {
   CHECK(child.wait() == 0);
 }
 
+TEST_CASE("event_queue: a sender knows whether it would reach who sleeps") {
+  const scratch_fabric scratch;
+  device own(scratch);
+  event_queue queue = own.open_queue();
+  record_side side{};
+  dibs::held_bell nobody;
+  CHECK(own.sender->can_wake(side, nobody));
+  REQUIRE(dibs::enter_waiter(side, queue.word(1)));
+  queue.arm();
+  dibs::held_bell held;
+  REQUIRE(own.sender->can_wake(side, held));
+  CHECK(held.fd.is_open());
+  REQUIRE(::unlink(own.in.bell_path(gid_of(1), 0).data()) == 0);
+
+  // Whom nobody has to ring for is reached. A sleeper only by who holds the bell.
+  queue.disarm();
+  dibs::held_bell none;
+  CHECK(own.sender->can_wake(side, none));
+  queue.arm();
+  CHECK_FALSE(own.sender->can_wake(side, none));
+  CHECK(own.sender->can_wake(side, held));
+  own.sender->signal(side, held);
+  CHECK(rings(queue));
+  CHECK(taken(queue) == bits{1});
+
+  side.waiters[1] = queue.word(dibs::queue_bits - 1) + (std::uint64_t{7} << 48);
+  queue.disarm();
+  CHECK_FALSE(own.sender->can_wake(side, none));
+}
+
 TEST_CASE("event_queue: hostile waiter words wake nobody and break nothing") {
   const scratch_fabric scratch;
   device own(scratch);

@@ -182,7 +182,7 @@ smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
         ++vain_wakes;
         if (of == side::reading) static_cast<void>(take_readable());
       }
-      if (woken != thread_sleep::woken::by_time || wanted.wants_tick) break;
+      if (woken != thread_sleep::woken::by_time || wanted.wants_tick || sleep.is_entered()) break;
       if (connection_.stage() != before) break;
     }
     may_try_spin = true;

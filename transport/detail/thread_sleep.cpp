@@ -13,6 +13,7 @@ namespace {
 
 constexpr timespec short_time{0, 1'000'000};
 constexpr timespec unsure_time{0, 20'000'000};
+constexpr timespec longest_time{dibs::longest_sleep_us / 1'000'000, 0};
 
 // Used bit 0 only: a thread waits for one connection at a time.
 struct thread_queue {
@@ -57,7 +58,10 @@ thread_sleep::woken thread_sleep::until(int fd, short events, bool is_short,
                                         bool is_unsure) noexcept {
   pollfd asked[2] = {{events != 0 ? fd : -1, events, 0},
                      {is_entered_ ? own.queue.bell() : -1, POLLIN, 0}};
-  const timespec* timeout = is_short ? &short_time : is_unsure ? &unsure_time : nullptr;
+  const timespec* timeout = is_short      ? &short_time
+                            : is_unsure   ? &unsure_time
+                            : is_entered_ ? &longest_time
+                                          : nullptr;
   if (dibs::chaos::one_in(16)) return woken::by_bell;
   const int ready = ::ppoll(asked, 2, timeout, nullptr);
   if (ready < 0) return errno == EINTR ? woken::interrupted : woken::by_time;
