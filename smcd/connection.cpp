@@ -169,10 +169,22 @@ connection::close_way connection::flag_end(tcp_lane& tcp) noexcept {
   return is_unread || !is_returned ? close_way::reset : close_way::orderly;
 }
 
+// In the middle of the handshake: the peer's last message must not be left on
+// the TCP lane, and what it wrote to the DMB already counts as unread.
+connection::close_way connection::break_off(tcp_lane& tcp) noexcept {
+  mine().flags.fetch_or(dibs::flag_refuses | dibs::flag_wants_tcp, std::memory_order_seq_cst);
+  dibs::chaos::stall();
+  take_last_clc(tcp);
+  const bool is_unread =
+      inbound_.control.load(std::memory_order_relaxed) != nullptr && ring_used() != 0;
+  return is_unread ? close_way::reset : close_way::orderly;
+}
+
 connection::close_way connection::say_goodbye(tcp_lane& tcp) noexcept {
   if (is_young()) return close_way::orderly;
   const bool is_last = end()->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  return is_last && is_established() ? flag_end(tcp) : close_way::orderly;
+  if (!is_last || !meets_marks()) return close_way::orderly;
+  return is_established() ? flag_end(tcp) : break_off(tcp);
 }
 
 connection::close_way connection::close(tcp_lane& tcp) noexcept {
@@ -186,22 +198,12 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
     return close_way::orderly;
   }
   close_way way = close_way::orderly;
-  const end_stage at = stage();
   const bool is_client = end()->role == handshake_role::client;
   if (meets_marks()) {
     // A peer that is further than we are writes to the DMB already. It must hear
     // what TCP says.
     mine().flags.fetch_or(dibs::flag_refuses | dibs::flag_wants_tcp, std::memory_order_seq_cst);
-    dibs::chaos::stall();
-    if (at != end_stage::established) {
-      take_last_clc(tcp);
-      // The client may be further than we are.
-      if (inbound_.control.load(std::memory_order_relaxed) != nullptr && ring_used() != 0) {
-        way = close_way::reset;
-      }
-    } else {
-      way = flag_end(tcp);
-    }
+    way = is_established() ? flag_end(tcp) : break_off(tcp);
   }
   drop_memory();
   stack_->meeting().release(record_, is_client);

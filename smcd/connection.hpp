@@ -252,7 +252,7 @@ class connection {
   [[nodiscard]] std::optional<std::uint32_t> unread_by_leaver() const noexcept;
   [[nodiscard]] result<std::size_t> return_bytes(tcp_lane&) noexcept;
   template <class IsOver>
-  void await_clc(IsOver) noexcept;
+  void await_clc(tcp_lane&, IsOver) noexcept;
   void take_last_clc(tcp_lane&) noexcept;
   [[nodiscard]] bool is_sound(tcp_lane&) noexcept;
 
@@ -279,6 +279,7 @@ class connection {
   void tell_shut() noexcept;
   void drop_memory() noexcept;
   close_way flag_end(tcp_lane&) noexcept;
+  close_way break_off(tcp_lane&) noexcept;
   [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;
 
   [[nodiscard]] dibs::record_side& mine() const noexcept {

@@ -15,8 +15,9 @@ namespace smcd {
 namespace {
 
 // How long CLC bytes are waited for that were announced just now. Rare: the
-// peer must have been stopped between the announcement and the send.
-constexpr std::uint64_t clc_patience = 20'000 * dibs::ticks_per_us;
+// peer was stopped between the announcement and the send, or its kernel holds
+// them back, for 200 ms if the program corked the socket.
+constexpr std::uint64_t clc_patience = 500'000 * dibs::ticks_per_us;
 constexpr int clc_spins = 1000;  // then the CPU is left to others
 
 }  // namespace
@@ -26,7 +27,7 @@ constexpr int clc_spins = 1000;  // then the CPU is left to others
 bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
   if (stage() == end_stage::joined || stage() == end_stage::handshake) {
     mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
-    await_clc([&]() noexcept {
+    await_clc(tcp, [&]() noexcept {
       advance(tcp);
       const end_stage at = stage();
       const bool is_talking = at == end_stage::joined || at == end_stage::handshake;
@@ -46,9 +47,10 @@ bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
 
 // Calls until it is answered with true, or it has been too long.
 template <class IsOver>
-void connection::await_clc(IsOver is_over) noexcept {
+void connection::await_clc(tcp_lane& tcp, IsOver is_over) noexcept {
   const std::uint64_t deadline = dibs::ticks() + clc_patience;
   for (int spins = 0; !is_over() && dibs::ticks() < deadline; ++spins) {
+    if (spins % clc_spins == clc_spins - 1) tcp.hurry();
     spins < clc_spins ? dibs::relax() : static_cast<void>(::sched_yield());
   }
 }
@@ -56,8 +58,9 @@ void connection::await_clc(IsOver is_over) noexcept {
 // [marks] A message that was announced before the peer saw our refusal is on
 // its way, and nobody must find it on the TCP lane.
 void connection::take_last_clc(tcp_lane& tcp) noexcept {
-  await_clc(
-      [&]() noexcept { return bytes_before_mark() != 0 || discard_clc(tcp) || tcp.has_hung_up(); });
+  await_clc(tcp, [&]() noexcept {
+    return bytes_before_mark() != 0 || !is_clc_ahead() || discard_clc(tcp) || tcp.has_hung_up();
+  });
 }
 
 bool connection::is_clc_ahead() noexcept {

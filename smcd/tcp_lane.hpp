@@ -36,6 +36,9 @@ class tcp_lane {
   [[nodiscard]] virtual result<std::size_t> send_parts(std::span<const iovec> from) noexcept;
   // Bytes that receive() could take now (SIOCINQ).
   [[nodiscard]] virtual std::size_t unread() noexcept = 0;
+  // Bytes are waited for that the peer has sent: asks its kernel not to hold them
+  // back until earlier ones are acknowledged. Only a hint.
+  virtual void hurry() noexcept = 0;
   // True when the peer has sent FIN or RST, or the socket failed.
   [[nodiscard]] virtual bool has_hung_up() noexcept = 0;
   // All bytes ever, as the kernel counts them: written by this end, read by

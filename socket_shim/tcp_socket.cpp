@@ -69,6 +69,13 @@ std::size_t tcp_socket::unread() noexcept {
              : 0;
 }
 
+void tcp_socket::hurry() noexcept {
+  // Acknowledges at once what came; the peer's Nagle algorithm waits for that.
+  const int now = 1;
+  static_cast<void>(real.setsockopt(fd_, IPPROTO_TCP, TCP_QUICKACK, static_cast<const void*>(&now),
+                                    socklen_t{sizeof now}));
+}
+
 bool tcp_socket::has_hung_up() noexcept {
   const dibs::cancel_shield not_cancelled;
   pollfd ask{fd_, POLLRDHUP, 0};

@@ -19,6 +19,7 @@ class tcp_socket final : public smcd::tcp_lane {
                                                         bool is_peek) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> send_parts(smcd::buffers from) noexcept override;
   [[nodiscard]] std::size_t unread() noexcept override;
+  void hurry() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;
   [[nodiscard]] bool identify(smcd::socket_identity&) noexcept override;

@@ -565,6 +565,37 @@ TEST_CASE("handshake on a lane: closing in the middle leaves no CLC byte that wo
   }
 }
 
+TEST_CASE("handshake on a lane: closing takes a message that the peer's kernel holds back") {
+  for (const bool is_exit : {false, true}) {
+    two_ends ends;
+    go_to(ends, step::joined);
+    ends.client.tcp.hold_back();
+    ends.client.connection.advance(ends.client.tcp);
+    REQUIRE(extra_bytes(ends.client) > 0);
+    if (is_exit) {
+      CHECK(ends.server.connection.say_goodbye(ends.server.tcp) == connection::close_way::orderly);
+      ends.server.tcp.close();
+    } else {
+      CHECK(ends.server.close() == connection::close_way::orderly);
+    }
+    CHECK(!ends.client.tcp.is_reset());
+    CHECK(ends.client.read_text() == "(end)");
+  }
+}
+
+TEST_CASE("handshake on a lane: closing waits for nothing but messages") {
+  for (const auto kind : {smcd::mark_void, smcd::mark_to_dmb}) {
+    two_ends ends;
+    go_to(ends, step::joined);
+    dibs::record_side& peer = ends.server.record().client;
+    std::uint32_t published = peer.marks_published;
+    smcd::publish_mark(peer, published, {ends.server.tcp.read(), kind, 0});
+    const std::uint64_t calls = ends.server.tcp.calls;
+    CHECK(ends.server.close() == connection::close_way::orderly);
+    CHECK(ends.server.tcp.calls - calls < 50);
+  }
+}
+
 TEST_CASE(
     "handshake on a lane: closing over unread bytes in the DMB is a reset, established or not") {
   two_ends ends;

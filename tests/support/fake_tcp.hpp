@@ -40,6 +40,7 @@ class fake_tcp {
     bool has_fin = false;  // behind the bytes
     bool has_rst = false;
     bool is_deaf = false;  // the receiving end is closed
+    bool is_held = false;  // by the sending kernel: nothing arrives
     std::uint64_t written = 0;
     std::uint64_t read = 0;
 
@@ -55,7 +56,7 @@ class fake_tcp {
   };
 
  public:
-  enum class call { receive, peek, send, unread, has_hung_up, counters };
+  enum class call { receive, peek, send, unread, hurry, has_hung_up, counters };
 
   class end final : public smcd::tcp_lane {
    public:
@@ -81,6 +82,11 @@ class fake_tcp {
       const std::lock_guard guard(*lock_);
       arrive();
       return in_->arrived;
+    }
+    void hurry() noexcept override {
+      enter(call::hurry);
+      const std::lock_guard guard(*lock_);
+      in_->is_held = false;
     }
     bool has_hung_up() noexcept override {
       enter(call::has_hung_up);
@@ -145,6 +151,11 @@ class fake_tcp {
       const std::lock_guard guard(*lock_);
       return in_->size();
     }
+    // Nagle's algorithm: what this end sends is held back until the peer hurries.
+    void hold_back() {
+      const std::lock_guard guard(*lock_);
+      out_->is_held = true;
+    }
     [[nodiscard]] bool is_reset() const {
       const std::lock_guard guard(*lock_);
       return in_->has_rst;
@@ -176,6 +187,7 @@ class fake_tcp {
       return random_.between(least, most);
     }
     void arrive() {
+      if (in_->is_held) return;
       const std::size_t n = draw(rules_.most_arriving, 0);
       in_->arrived += std::min(n, in_->size() - in_->arrived);
     }

@@ -17,6 +17,7 @@ class kernel_lane final : public smcd::tcp_lane {
   [[nodiscard]] smcd::result<std::size_t> peek(std::span<std::byte> to) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> send(std::span<const std::byte> from) noexcept override;
   [[nodiscard]] std::size_t unread() noexcept override;
+  void hurry() noexcept override;
   [[nodiscard]] bool has_hung_up() noexcept override;
   [[nodiscard]] bool counters(std::uint64_t& written, std::uint64_t& read) noexcept override;
   [[nodiscard]] bool identify(smcd::socket_identity&) noexcept override;
