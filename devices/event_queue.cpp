@@ -24,6 +24,8 @@ void mark_bit(queue_block& block, std::uint16_t bit) noexcept {
   std::atomic<std::uint64_t>& word = block.bits[bit / 64 % 64];
   // A set bit has a set summary, or a waiter that is about to take it.
   if ((word.load(std::memory_order_seq_cst) & mask) == 0) {
+    const std::uint32_t note = block.noted.fetch_add(1, std::memory_order_relaxed);
+    block.notes[note % queue_notes].store(bit, std::memory_order_relaxed);
     word.fetch_or(mask, std::memory_order_seq_cst);
   }
   const std::uint64_t group = std::uint64_t{1} << bit / 64 % 64;

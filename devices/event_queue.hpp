@@ -16,6 +16,7 @@
 #include <devices/rendezvous.hpp>
 #include <devices/unique_fd.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <utility>
@@ -24,17 +25,22 @@ namespace dibs {
 
 inline constexpr std::uint32_t queue_bits = 4096;
 inline constexpr std::uint32_t queues_per_device = 1024;
+inline constexpr std::uint32_t queue_notes = 128;
 // A sender that loses its way to the bell in the very moment in which the waiter
 // falls asleep has published what it cannot ring for. So nobody sleeps longer
 // without another look.
 inline constexpr std::uint32_t longest_sleep_us = 10'000'000;
 
 // Writer of `armed`: the waiter sets it, the sender that rings takes it back.
-// Bits are set by senders and taken by the waiter.
+// Bits are set by senders and taken by the waiter. Before a sender sets a bit
+// it notes which, so that the waiter can tell what came first; old notes are
+// written over.
 struct queue_block {
   alignas(cache_line) std::atomic<std::uint32_t> armed;
   alignas(cache_line) std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
+  std::atomic<std::uint32_t> noted;                        // notes ever made
   alignas(cache_line) std::atomic<std::uint64_t> bits[queue_bits / 64];
+  alignas(cache_line) std::atomic<std::uint16_t> notes[queue_notes];
 };
 static_assert(sizeof(queue_block) <= 1024);
 
@@ -97,6 +103,7 @@ class event_queue {
     std::swap(index_, other.index_);
     std::swap(bell_, other.bell_);
     std::swap(bell_inode_, other.bell_inode_);
+    std::swap(seen_notes_, other.seen_notes_);
     return *this;
   }
   ~event_queue() { close(); }
@@ -129,7 +136,8 @@ class event_queue {
   // Empties the bell after a sleep.
   void drain_bell() noexcept;
   [[nodiscard]] bool has_bits() const noexcept;
-  // Takes all bits that are set and calls visit(bit) for each.
+  // Takes all bits that are set and calls visit(bit) for each, in the order in
+  // which they were set; of very many, those that came last are in order.
   template <class Visit>
   void take_bits(Visit visit) noexcept;
   void set_bit(std::uint16_t bit) noexcept;
@@ -144,6 +152,7 @@ class event_queue {
   std::uint16_t index_ = 0;
   unique_fd bell_;
   std::uint64_t bell_inode_ = 0;
+  std::uint32_t seen_notes_ = 0;
 };
 
 // Enters a waiter word in a record. False if every place is taken: then poll.
@@ -214,16 +223,32 @@ void event_queue::take_bits(Visit visit) noexcept {
   std::uint64_t words = block_->summary.load(std::memory_order_relaxed);
   if (words == 0) return;
   words = block_->summary.exchange(0, std::memory_order_seq_cst);
-  while (words != 0) {
-    const unsigned at = static_cast<unsigned>(__builtin_ctzll(words));
-    words &= words - 1;
-    std::uint64_t bits = block_->bits[at].exchange(0, std::memory_order_seq_cst);
-    while (bits != 0) {
-      const unsigned bit = static_cast<unsigned>(__builtin_ctzll(bits));
-      bits &= bits - 1;
-      visit(static_cast<std::uint16_t>(at * 64 + bit));
+  std::uint64_t taken[queue_bits / 64];  // where `words` has a bit
+  for (std::uint64_t left = words; left != 0; left &= left - 1) {
+    const int at = __builtin_ctzll(left);
+    taken[at] = block_->bits[at].exchange(0, std::memory_order_seq_cst);
+  }
+  // A hint, whatever stands there: a bit is visited once, and only if it was set.
+  std::uint16_t noted[queue_notes];
+  std::uint32_t count = 0;
+  const std::uint32_t end = block_->noted.load(std::memory_order_relaxed);
+  std::uint32_t at = end - std::min(end - seen_notes_, queue_notes);
+  for (seen_notes_ = end; at != end; ++at) {
+    const std::uint16_t bit = block_->notes[at % queue_notes].load(std::memory_order_relaxed);
+    const std::uint64_t mask = std::uint64_t{1} << bit % 64;
+    if (bit >= queue_bits || (words >> bit / 64 & 1) == 0 || (taken[bit / 64] & mask) == 0)
+      continue;
+    taken[bit / 64] &= ~mask;
+    noted[count++] = bit;
+  }
+  // Without a note among these: older.
+  for (; words != 0; words &= words - 1) {
+    const unsigned group = static_cast<unsigned>(__builtin_ctzll(words));
+    for (std::uint64_t bits = taken[group]; bits != 0; bits &= bits - 1) {
+      visit(static_cast<std::uint16_t>(group * 64 + static_cast<unsigned>(__builtin_ctzll(bits))));
     }
   }
+  for (std::uint32_t i = 0; i < count; ++i) visit(noted[i]);
 }
 
 }  // namespace dibs

@@ -68,6 +68,7 @@ void epoll_set::open(int epfd) noexcept {
   epfd_ = epfd;
   is_pinned_ = is_haunted_ = has_queue_ = has_deaf_ = waits_for_room_ = false;
   owner_ = self.pid();
+  expect_kernel_news();
   if (sleeper_ == nullptr) sleeper_ = make_sleeper();
 }
 
@@ -136,8 +137,9 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
   stream.members.store(made, std::memory_order_release);
   note_lane(*made);
+  expect_kernel_news();
   if (has_queue()) enter(*made);
-  append(*made);
+  append_ready(*made);
   return 0;
 }
 
@@ -153,7 +155,7 @@ int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
   known.wanted = wanted.events;
   known.data = wanted.data;
   known.is_spent = false;
-  append(known);
+  append_ready(known);
   return tell_kernel(known, EPOLL_CTL_MOD);
 }
 
@@ -208,6 +210,11 @@ void epoll_set::forget(member& known) noexcept {
   members.give_back(&known);
 }
 
+// As the kernel does it: what has nothing to tell yet gets its place when it has.
+void epoll_set::append_ready(member& known) noexcept {
+  if (events_in_memory(known) != 0 || waits_for_room_) append(known);
+}
+
 void epoll_set::append(member& known) noexcept {
   if (known.is_pending) return;
   known.is_pending = true;
@@ -223,6 +230,7 @@ void epoll_set::follow(member& known) noexcept {
     if (known.set != this) return;
     note_lane(known);
     if (has_queue()) enter(known);
+    expect_kernel_news();
     append(known);
     static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
   }

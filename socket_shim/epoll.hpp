@@ -91,6 +91,7 @@ class epoll_set {
   };
   [[nodiscard]] turn begin_turn(epoll_event* to, int count) noexcept;
   [[nodiscard]] bool look(int epfd, turn&) noexcept;
+  void gather() noexcept;
   void collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
@@ -100,6 +101,7 @@ class epoll_set {
   void take(std::span<const epoll_event>, turn&) noexcept;
   void take_one(const epoll_event&, bool may_be_clc, turn&) noexcept;
   [[nodiscard]] bool may_be_clc(const epoll_event&) noexcept;
+  void expect_kernel_news() noexcept;
   void kick() noexcept;
   void end_kick() noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
@@ -110,6 +112,7 @@ class epoll_set {
   int tell_kernel(member&, int operation) noexcept;
   void note_lane(member&) noexcept;
   void append(member&) noexcept;
+  void append_ready(member&) noexcept;
   void pass_on() noexcept;
   void enter(member&) noexcept;
   // Threads may come for the first time together.
@@ -124,12 +127,14 @@ class epoll_set {
   std::uint32_t in_memory_ = 0;  // members that are
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
-  std::uint32_t departures_ = 0;             // of threads that left something for others
-  std::uint32_t waiting_ = 0;                // threads inside wait()
-  std::atomic<std::uint32_t> in_kernel_{0};  // threads that sleep there
-  int kick_ = -1;                            // readable in the kernel's set until they are out
-  std::uint64_t kicked_at_ = 0;              // in ticks
-  bool waits_for_room_ = false;              // some member's ring is full: look again soon
+  std::uint32_t departures_ = 0;               // of threads that left something for others
+  std::uint32_t waiting_ = 0;                  // threads inside wait()
+  std::atomic<std::uint32_t> in_kernel_{0};    // threads that sleep there
+  int kick_ = -1;                              // readable in the kernel's set until they are out
+  std::uint64_t kicked_at_ = 0;                // in ticks
+  std::atomic<std::uint64_t> kernel_news_{0};  // when it told, or may have had, anything; in ticks
+  std::atomic<bool> is_memory_next_{false};    // the kernel took all places last time
+  bool waits_for_room_ = false;                // some member's ring is full: look again soon
   bool is_pinned_ = false;
   bool is_haunted_ = false;  // by registrations that a parent process still needs
   std::uint32_t owner_ = 0;  // process that made it

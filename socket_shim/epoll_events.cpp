@@ -92,13 +92,16 @@ epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
   return {turns_, to, count, 0, departures_};
 }
 
+void epoll_set::gather() noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (!has_queue()) return;
+  sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
+    for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
+  });
+}
+
 void epoll_set::collect(turn& now) noexcept {
   const dibs::lock_guard guard(lock_);
-  if (has_queue()) {
-    sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
-      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
-    });
-  }
   waits_for_room_ = false;
   member* const last = last_pending_;
   for (bool is_last = first_pending_ == nullptr; !is_last && now.done < now.count;) {
@@ -184,6 +187,7 @@ bool epoll_set::may_be_clc(const epoll_event& event) noexcept {
 }
 
 void epoll_set::take(std::span<const epoll_event> events, turn& now) noexcept {
+  if (!events.empty()) expect_kernel_news();
   // A handshake that ends for one member would do so unseen for another one of
   // the same socket: so all are looked at before.
   std::array<bool, most_from_kernel> clc{};

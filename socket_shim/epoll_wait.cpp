@@ -12,9 +12,10 @@
 namespace shim {
 namespace {
 
-// With events at hand in memory, the kernel is asked in every so many turns:
-// then first, because there may be more events than places for them.
+// A kernel that had nothing to tell for long is asked in every so many turns only,
+// as long as there are events at hand in memory.
 constexpr std::uint32_t turns_per_kernel_look = 8;
+constexpr std::uint64_t long_silence = 5'000'000 * dibs::ticks_per_us;
 
 }  // namespace
 
@@ -90,7 +91,8 @@ void epoll_set::enter(member& known) noexcept {
 
 void epoll_set::open_queue() noexcept {
   const dibs::lock_guard guard(lock_);
-  if (sleeper_ == nullptr || sleeper_->queue().is_open()) return;
+  // One that is open without a bell is tried again.
+  if (sleeper_ == nullptr || has_queue()) return;
   has_queue_ = sleeper_->prepare();
   if (!has_queue_) return;
   for_each([this](member& known) noexcept {
@@ -136,12 +138,27 @@ struct epoll_set::waiting {
   bool is_sure;    // whatever happens rings
 };
 
-// Memory, and the kernel now and then, or when memory has nothing. False as
-// ask_kernel().
+void epoll_set::expect_kernel_news() noexcept {
+  kernel_news_.store(dibs::ticks(), std::memory_order_relaxed);
+}
+
+// False as ask_kernel(). Programs build on the order of events on one machine:
+// who wrote to one connection and then to another finds the first told first.
+// So memory is looked at, then the kernel, which therefore has all that was sent
+// over TCP before; and that is told first. But neither may take all places for
+// ever.
 bool epoll_set::look(int epfd, turn& now) noexcept {
   if (has_deaf_ || !has_queue()) enter_deaf();
-  const bool is_kernel_first = now.number % turns_per_kernel_look == 0 || dibs::chaos::one_in(4);
-  if (is_kernel_first && !ask_kernel(epfd, now)) return false;
+  gather();
+  const bool is_silent =
+      dibs::has_passed(kernel_news_.load(std::memory_order_relaxed), long_silence, dibs::ticks());
+  const bool is_memory_next = is_memory_next_.exchange(false, std::memory_order_relaxed);
+  const bool is_kernel_first = now.number % turns_per_kernel_look == 0 ||
+                               !(is_silent || is_memory_next) || dibs::chaos::one_in(4);
+  if (is_kernel_first) {
+    if (!ask_kernel(epfd, now)) return false;
+    is_memory_next_.store(now.done == now.count, std::memory_order_relaxed);
+  }
   collect(now);
   return now.done > 0 || is_kernel_first || ask_kernel(epfd, now);
 }
@@ -171,8 +188,10 @@ int epoll_set::sleep(int epfd, const turn& after, const deadline& until, const s
   if (!here.is_sure || !has_bell) sleep_until = until.sooner_us(unsure_us);
   if (waits_for_room_) sleep_until = sleep_until.sooner_us(smcd::config::own_patience_us + 100);
   pollfd fds[2] = {{epfd, POLLIN, 0}, {}};
-  return sleep_on(has_queue() ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
-                  {waiting::roll_back, &here});
+  const int woken = sleep_on(has_queue() ? sleeper_ : nullptr, fds, 1, sleep_until, mask,
+                             {waiting::roll_back, &here});
+  if (woken > 0 && fds[0].revents != 0) expect_kernel_news();
+  return woken;
 }
 
 // What this thread leaves behind is for others that sleep.

@@ -77,6 +77,27 @@ using bits = std::vector<std::uint16_t>;
 
 }  // namespace
 
+TEST_CASE("event_queue: bits are taken in the order in which they were set") {
+  const scratch_fabric scratch;
+  device mine(scratch);
+  event_queue queue = mine.open_queue();
+  const bits order{700, 3, 4095, 64, 0, 65};
+  for (int round = 0; round < 100; ++round) {
+    for (const std::uint16_t bit : order) queue.set_bit(bit);
+    queue.set_bit(order[0]);  // known already
+    CHECK(taken(queue) == order);
+  }
+  // So many that there are no notes of the first ones any more: those are told
+  // before, and none is lost.
+  bits many;
+  for (std::uint16_t i = 0; i < dibs::queue_notes + 2; ++i) {
+    many.push_back(static_cast<std::uint16_t>(2000 - i));
+    queue.set_bit(many.back());
+  }
+  std::swap(many[0], many[1]);
+  CHECK(taken(queue) == many);
+}
+
 TEST_CASE("event_queue: a waiter survives its word, and no waiter is zero") {
   support::random random(1);
   CHECK(dibs::waiter{}.word() != 0);
@@ -202,7 +223,7 @@ TEST_CASE("event_queue: a record has room for max_waiters, each once") {
   dibs::leave_waiter(side, queue.word(1));
   CHECK(dibs::enter_waiter(side, queue.word(100)));
   own.sender->signal(side);
-  CHECK(taken(queue) == bits{0, 2, 3, 100});
+  CHECK(taken(queue) == bits{0, 100, 2, 3});
   for (const std::uint16_t bit : bits{0, 2, 3, 100}) dibs::leave_waiter(side, queue.word(bit));
   own.sender->signal(side);
   CHECK(taken(queue).empty());

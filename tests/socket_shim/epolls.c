@@ -427,6 +427,35 @@ static void fair(struct pair p) {
   close(set);
 }
 
+/* Who writes to one connection and then to another finds the first told first, on
+ * one machine; also if one has yet to leave TCP. */
+static void in_order(struct pair p) {
+  enum { COUNT = 7, ROUNDS = 5 };
+  close_pair(p);
+  if (is_rough()) return;
+  const int set = new_set();
+  struct pair many[COUNT];
+  for (int i = 0; i < COUNT; ++i) {
+    many[i] = make_pair(SELF, V4);
+    if (i > 0) warm_up(many[i]);
+    ctl(set, EPOLL_CTL_ADD, many[i].ours.fd, EPOLLIN, (uint64_t)i);
+  }
+  no_event(set);
+  for (int round = 0; round < ROUNDS; ++round) {
+    /* The young one first, then the others, each time in another order. */
+    int order[COUNT] = {0};
+    for (int i = 1; i < COUNT; ++i) order[i] = 1 + (i * 5 + round) % (COUNT - 1);
+    for (int i = 0; i < COUNT; ++i) end_put(many[order[i]].theirs, 1, 1, 0);
+    struct epoll_event events[COUNT];
+    CHECK(epoll_wait(set, events, COUNT, 5000) == COUNT);
+    for (int i = 0; i < COUNT; ++i) CHECK(events[i].data.u64 == (uint64_t)order[i]);
+    for (int i = 0; i < COUNT; ++i) end_take(many[i].ours, 1, 1, 0);
+    no_event(set);
+  }
+  for (int i = 0; i < COUNT; ++i) close_pair(many[i]);
+  close(set);
+}
+
 /* ---- threads and processes -------------------------------------------------- */
 
 struct team {
@@ -713,5 +742,6 @@ int main(int count, char** arguments) {
   run_each("twice", twice);
   run_with("fair", SELF, fair);
   run_each("fair to all", fair_to_all);
+  run_with("in order", SELF, in_order);
   return 0;
 }
