@@ -363,7 +363,9 @@ static pid_t spawn_cat(int fd) {
   return child;
 }
 
-/* The same, with bytes that came before the exec and nobody read. */
+/* The same, with bytes that came before the exec and nobody read. But not when the
+ * library is at its worst: then some of them are in memory and later ones on TCP
+ * already, which cannot be given to the kernel. */
 static pid_t (*become_cat)(int fd) = exec_cat;
 static void exec_with_unread(struct pair p) {
   if (p.theirs.by == NULL) {
@@ -374,25 +376,29 @@ static void exec_with_unread(struct pair p) {
   fill(bytes, sizeof bytes, 9, 0);
   CHECK(end_send(p.theirs, bytes, sizeof bytes, 0) == sizeof bytes);
   while (end_ioctl(p.ours, FIONREAD) != sizeof bytes) CHECK(end_poll(p.ours, POLLIN, 5000) != 0);
-  end_take(p.ours, 500, 9, 0);
+  const size_t taken = is_rough() ? sizeof bytes : 500;
+  const size_t unread = sizeof bytes - taken;
+  end_take(p.ours, taken, 9, 0);
   const pid_t child = become_cat(p.ours.fd);
   CHECK(close(p.ours.fd) == 0);
-  CHECK(end_poll(p.theirs, POLLIN, 3000) == POLLIN);
-  CHECK(end_recv(p.theirs, bytes, 2500, MSG_WAITALL) == 2500);
-  verify(bytes, 2500, 9, 500);
+  if (unread > 0) {
+    CHECK(end_poll(p.theirs, POLLIN, 3000) == POLLIN);
+    CHECK(end_recv(p.theirs, bytes, unread, MSG_WAITALL) == (ssize_t)unread);
+    verify(bytes, unread, 9, taken);
+  }
   CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
   CHECK(end_recv(p.theirs, bytes, 1, 0) == 0);
   reap(child);
   CHECK(end_close(p.theirs) == 0);
 }
 
-/* Passed to another process of the same kind, with bytes that nobody read. */
+/* Passed to another process of the same kind, with bytes that nobody read; see above. */
 static void passed(struct pair p) {
   if (p.theirs.by == NULL) {
     close_pair(p);
     return;
   }
-  const size_t unread = is_warm ? 3000 : 0;
+  const size_t unread = is_warm && !is_rough() ? 3000 : 0;
   end_put(p.theirs, 1000 + unread, 8, 0);
   end_take(p.ours, 1000, 8, 0);
   int ends[2];

@@ -84,7 +84,8 @@ static void send_from_nowhere(struct pair p) {
     FAILS(sendmsg(fd, &message, 0), EFAULT);
     FAILS(sendmsg(fd, (struct msghdr*)(void*)nowhere[i], 0), EFAULT);
   }
-  FAILS(send(fd, bad - 100, 200, 0), EFAULT);
+  /* Where less than 100 bytes go at once, these may. */
+  if (!is_rough()) FAILS(send(fd, bad - 100, 200, 0), EFAULT);
   CHECK(end_poll(p.theirs, POLLIN, 20) == 0);
   fill(good, 4096, 2, 0);
   CHECK(send(fd, good, 4096, 0) == 4096);
