@@ -91,7 +91,8 @@ class epoll_set {
   };
   [[nodiscard]] turn begin_turn(epoll_event* to, int count) noexcept;
   [[nodiscard]] bool look(int epfd, turn&) noexcept;
-  void gather() noexcept;
+  // What rang. True if some stream of the set is on TCP.
+  [[nodiscard]] bool gather() noexcept;
   void collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;

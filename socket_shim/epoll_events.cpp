@@ -92,12 +92,14 @@ epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
   return {turns_, to, count, 0, departures_};
 }
 
-void epoll_set::gather() noexcept {
+bool epoll_set::gather() noexcept {
   const dibs::lock_guard guard(lock_);
-  if (!has_queue()) return;
-  sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
-    for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
-  });
+  if (has_queue()) {
+    sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
+      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
+    });
+  }
+  return in_memory_ < count_.load(std::memory_order_relaxed);
 }
 
 void epoll_set::collect(turn& now) noexcept {

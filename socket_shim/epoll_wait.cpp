@@ -12,8 +12,8 @@
 namespace shim {
 namespace {
 
-// A kernel that had nothing to tell for long is asked in every so many turns only,
-// as long as there are events at hand in memory.
+// A kernel that carries no stream, or had nothing to tell for long, is asked in
+// every so many turns only, as long as there are events at hand in memory.
 constexpr std::uint32_t turns_per_kernel_look = 8;
 constexpr std::uint64_t long_silence = 5'000'000 * dibs::ticks_per_us;
 
@@ -149,8 +149,8 @@ void epoll_set::expect_kernel_news() noexcept {
 // ever.
 bool epoll_set::look(int epfd, turn& now) noexcept {
   if (has_deaf_ || !has_queue()) enter_deaf();
-  gather();
   const bool is_silent =
+      !gather() ||
       dibs::has_passed(kernel_news_.load(std::memory_order_relaxed), long_silence, dibs::ticks());
   const bool is_memory_next = is_memory_next_.exchange(false, std::memory_order_relaxed);
   const bool is_kernel_first = now.number % turns_per_kernel_look == 0 ||
