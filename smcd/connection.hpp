@@ -79,8 +79,13 @@ class connection {
   [[nodiscard]] bool has_input(tcp_lane&) noexcept;
   // The same, of the DMB alone: for those who watch the TCP lane by other means.
   [[nodiscard]] bool has_dmb_input(tcp_lane&) noexcept;
-  // Also if bytes on the TCP lane come first.
+  // Also if bytes on the TCP lane come first, among them what is left of the
+  // handshake: the peer may be further than we are.
   [[nodiscard]] bool has_dmb_input_ahead(tcp_lane&) noexcept;
+  // May the peer write to a DMB of ours?
+  [[nodiscard]] bool has_dmb() const noexcept {
+    return inbound_.control.load(std::memory_order_acquire) != nullptr;
+  }
   // May a write take bytes? On the TCP lane the kernel must be asked besides.
   // False leaves word with the reader, who will wake the waiters of this end.
   [[nodiscard]] bool has_room(tcp_lane&, std::uint64_t now) noexcept;

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 namespace smcd {
 
@@ -19,8 +18,7 @@ std::size_t connection::walk_waiting(tcp_lane& tcp, Visit visit) noexcept {
   // What the kernel holds now was sent after its marks were published: count
   // first, look at the marks after.
   std::uint64_t in_kernel = tcp.unread();
-  const bool has_ring = inbound_.control.load(std::memory_order_relaxed) != nullptr;
-  std::uint64_t in_ring = has_ring ? ring_used().value_or(0) : 0;
+  std::uint64_t in_ring = ring_used().value_or(0);
   std::uint64_t past = 0;
   std::uint64_t offset = from.offset();
   std::size_t done = 0;
@@ -57,7 +55,7 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
 }
 
 bool connection::has_dmb_input_ahead(tcp_lane& tcp) noexcept {
-  if (stage() != end_stage::established) return false;
+  if (!has_dmb()) return false;
   bool any = false;
   const dibs::lock_guard guard(end()->receiving.lock);
   static_cast<void>(walk_waiting(tcp, [&](lane on, std::size_t n, std::size_t) noexcept {
@@ -68,21 +66,30 @@ bool connection::has_dmb_input_ahead(tcp_lane& tcp) noexcept {
 }
 
 // Bytes of the TCP lane, `past` bytes from its head on. The kernel shows its
-// queue from the head only, so there is a limit to this.
+// queue from the head only, and what is past goes to where nobody looks.
 std::size_t connection::peek_kernel(tcp_lane& tcp, buffer_walk& to, std::size_t n,
                                     std::size_t past) noexcept {
-  std::array<std::byte, 8192> queue;
-  const std::size_t size = std::min(past + n, queue.size());
-  if (size <= past) return 0;
-  const result<std::size_t> got = tcp.peek(std::span(queue).first(size));
+  std::array<std::byte, 4096> scrap;
+  std::array<iovec, 256> parts;
+  std::size_t count = 0;
+  for (std::size_t left = past; left > 0 && count < parts.size(); ++count) {
+    parts[count] = {scrap.data(), std::min(left, scrap.size())};
+    left -= parts[count].iov_len;
+  }
+  buffer_walk ahead = to;
+  for (std::size_t left = n; left > 0 && count < parts.size(); ++count) {
+    const std::span<std::byte> here = ahead.here();
+    parts[count] = {here.data(), std::min(left, here.size())};
+    left -= parts[count].iov_len;
+    ahead.skip(parts[count].iov_len);
+  }
+  const result<std::size_t> got = tcp.receive_parts({parts.data(), count}, true);
   if (!got || *got <= past) return 0;
-  std::size_t done = 0;
-  for (std::span<std::byte> part = to.here(); past + done < *got && !part.empty();
-       part = to.here()) {
-    const std::size_t here = std::min(*got - past - done, part.size());
-    std::memcpy(part.data(), queue.data() + past + done, here);
+  const std::size_t done = *got - past;
+  for (std::size_t left = done; left > 0;) {
+    const std::size_t here = std::min(left, to.here().size());
     to.skip(here);
-    done += here;
+    left -= here;
   }
   return done;
 }

@@ -61,7 +61,8 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
         if (!got || *got > 0) return got;
         // A signal handler read what we were about to.
         if (from.word.load(std::memory_order_relaxed) != word) continue;
-        if (!dibs::has_passed(from.looked, reader_patience, now) && !peer_is_done_sending()) {
+        if (!dibs::has_passed(from.looked, reader_patience, now) && !peer_is_done_sending() &&
+            !from.is_shut) {
           return dibs::would_block();
         }
         from.looked = now;
@@ -185,6 +186,7 @@ std::uint64_t connection::bytes_before_mark() const noexcept {
 // Bytes in our ring; nothing if the peer's cursor cannot be.
 std::optional<std::uint32_t> connection::ring_used() const noexcept {
   const cdc::record* control = inbound_.control.load(std::memory_order_acquire);
+  if (control == nullptr) return 0;
   const direction& from = end()->receiving;
   for (;;) {
     const std::uint64_t word = from.word.load(std::memory_order_relaxed);

@@ -177,7 +177,9 @@ bool connection::is_peer_gone(tcp_lane& tcp) const noexcept {
   const auto flags =
       cdc::unpack(control->consumer.load(std::memory_order_acquire)).connection_flags;
   if ((flags & (cdc::closed | cdc::aborted)) != 0) return true;
-  return (flags & cdc::sending_done) == 0 && tcp.has_hung_up();
+  // Once it has ended its direction, TCP tells of its death only whoever writes.
+  return (flags & cdc::sending_done) == 0 ? tcp.has_hung_up()
+                                          : !stack_->device().query_remote_gid(end()->peer);
 }
 
 // Can the reader be told that we leave the ring? Only if it took the marks

@@ -29,10 +29,10 @@ class tcp_lane {
   // The same without taking them.
   [[nodiscard]] virtual result<std::size_t> peek(std::span<std::byte> to) noexcept = 0;
   [[nodiscard]] virtual result<std::size_t> send(std::span<const std::byte> from) noexcept = 0;
-  // The same with several buffers: what is there at once, or in one segment,
-  // for drivers that can.
+  // The same, or peek(), with several buffers.
   [[nodiscard]] virtual result<std::size_t> receive_parts(std::span<const iovec> to,
-                                                          bool is_peek) noexcept;
+                                                          bool is_peek) noexcept = 0;
+  // In one segment, for drivers that can.
   [[nodiscard]] virtual result<std::size_t> send_parts(std::span<const iovec> from) noexcept;
   // Bytes that receive() could take now (SIOCINQ).
   [[nodiscard]] virtual std::size_t unread() noexcept = 0;
@@ -62,20 +62,6 @@ class tcp_lane {
 };
 
 // ---- inline ----------------------------------------------------------------
-
-inline result<std::size_t> tcp_lane::receive_parts(std::span<const iovec> to,
-                                                   bool is_peek) noexcept {
-  std::size_t done = 0;
-  for (const iovec& part : to) {
-    if (part.iov_len == 0) continue;
-    const std::span<std::byte> here{static_cast<std::byte*>(part.iov_base), part.iov_len};
-    const result<std::size_t> got = is_peek ? peek(here) : receive(here);
-    if (!got) return done > 0 ? result<std::size_t>(done) : got;
-    done += *got;
-    if (*got < part.iov_len || is_peek) break;
-  }
-  return done;
-}
 
 inline result<std::size_t> tcp_lane::send_parts(std::span<const iovec> from) noexcept {
   std::size_t done = 0;

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <mutex>
@@ -71,6 +72,22 @@ class fake_tcp {
       enter(call::peek);
       const std::lock_guard guard(*lock_);
       return take(to, true, rules_.most_received);
+    }
+    smcd::result<std::size_t> receive_parts(std::span<const iovec> to,
+                                            bool is_peek) noexcept override {
+      std::size_t size = 0;
+      for (const iovec& part : to) size += part.iov_len;
+      std::vector<std::byte> bytes(size);
+      const smcd::result<std::size_t> got = is_peek ? peek(bytes) : receive(bytes);
+      const std::byte* from = bytes.data();
+      std::size_t left = got ? *got : 0;
+      for (const iovec& part : to) {
+        const std::size_t n = std::min(left, part.iov_len);
+        if (n > 0) std::memcpy(part.iov_base, from, n);
+        from += n;
+        left -= n;
+      }
+      return got;
     }
     smcd::result<std::size_t> send(std::span<const std::byte> from) noexcept override {
       enter(call::send);

@@ -42,6 +42,11 @@ smcd::result<std::size_t> kernel_lane::peek(std::span<std::byte> to) noexcept {
   return answer(::recv(fd_, to.data(), to.size(), MSG_DONTWAIT | MSG_PEEK));
 }
 
+smcd::result<std::size_t> kernel_lane::receive_parts(smcd::buffers to, bool is_peek) noexcept {
+  msghdr message = message_of(to);
+  return answer(::recvmsg(fd_, &message, MSG_DONTWAIT | (is_peek ? MSG_PEEK : 0)));
+}
+
 smcd::result<std::size_t> kernel_lane::send(std::span<const std::byte> from) noexcept {
   return answer(::send(fd_, from.data(), from.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
 }

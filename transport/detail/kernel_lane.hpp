@@ -15,6 +15,8 @@ class kernel_lane final : public smcd::tcp_lane {
 
   [[nodiscard]] smcd::result<std::size_t> receive(std::span<std::byte> to) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> peek(std::span<std::byte> to) noexcept override;
+  [[nodiscard]] smcd::result<std::size_t> receive_parts(smcd::buffers to,
+                                                        bool is_peek) noexcept override;
   [[nodiscard]] smcd::result<std::size_t> send(std::span<const std::byte> from) noexcept override;
   [[nodiscard]] std::size_t unread() noexcept override;
   void hurry() noexcept override;
