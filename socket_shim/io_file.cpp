@@ -3,6 +3,7 @@
 // with copies.
 #include <socket_shim/io.hpp>
 
+#include <socket_shim/call_memory.hpp>
 #include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -41,17 +42,23 @@ ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size
   if (offset != nullptr && !is_writable(offset, sizeof *offset)) return fail(EFAULT);
   off64_t at = offset != nullptr ? *offset : ::lseek64(from, 0, SEEK_CUR);
   if (at < 0) return fail(offset != nullptr ? EINVAL : errno_of_source(errno, false));
-  std::array<std::byte, 16384> piece;
+  // Over TCP the kernel moves as much at once. A peer that is gone takes the
+  // first piece, and none after it.
+  constexpr std::size_t few = 16384;
+  const bool is_tcp = to.link.sends_on() == smcd::lane::tcp || to.link.peer_is_done_sending();
+  const std::size_t size = std::min(count, is_tcp ? 4 * few : few);
+  call_memory<std::byte, few> piece(size);
+  if (piece.get() == nullptr) return fail(ENOMEM);
   std::size_t done = 0;
   ssize_t result = 0;
   while (done < count) {
-    const ssize_t got = ::pread64(from, piece.data(), std::min(piece.size(), count - done), at);
+    const ssize_t got = ::pread64(from, piece.get(), std::min(size, count - done), at);
     if (got <= 0) {
       result = got;
       if (got < 0) errno = errno_of_source(errno, offset != nullptr);
       break;
     }
-    const iovec part{piece.data(), static_cast<std::size_t>(got)};
+    const iovec part{piece.get(), static_cast<std::size_t>(got)};
     result = transmit(to, fd, {&part, 1}, 0);
     if (result <= 0) break;
     done += static_cast<std::size_t>(result);
