@@ -3,6 +3,7 @@
 // socket behind one is said in process.cpp.
 #include <socket_shim/hook.hpp>
 
+#include <socket_shim/epoll.hpp>
 #include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -129,6 +130,7 @@ SHIM_HOOK int ioctl(int fd, unsigned long request, ...) noexcept {
   if (known && request == FIONREAD && shim::is_writable(argument, sizeof(int))) {
     const int saved = errno;
     *static_cast<int*>(argument) = static_cast<int>(known->link.readable_size(tcp));
+    shim::sync_members(*known);
     errno = saved;
     return 0;
   }

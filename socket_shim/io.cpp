@@ -65,8 +65,8 @@ int errno_of(endpoint& of, int fd, const smcd::error_code& code) noexcept {
 bool is_blocking(endpoint& on, int fd, int flags) noexcept {
   if ((flags & MSG_DONTWAIT) != 0) return false;
   endpoint::mode known = on.modes.load(std::memory_order_relaxed);
-  // Another process that has the socket may have changed it.
-  if (known == endpoint::unknown || on.link.is_shared()) [[unlikely]] {
+  // Another process that has or had the socket may have changed it.
+  if (known == endpoint::unknown || on.was_shared.load(std::memory_order_relaxed)) [[unlikely]] {
     const int status = real.fcntl(fd, F_GETFL);
     known = status >= 0 && (status & O_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking;
     on.modes.store(known, std::memory_order_relaxed);
@@ -266,6 +266,8 @@ ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
   } else {
     got = receive_bytes(from, fd, to, flags, now);
   }
+  // Looks at what is left may have ended the handshake.
+  sync_members(from);
   if (got >= 0) errno = saved;
   return told_by_kernel(got, fd);
 }

@@ -137,6 +137,7 @@ class poll_call {
       if (known == nullptr || known->link.is_established() || known->link.is_tcp_only()) continue;
       tcp_socket tcp(fds_[i].fd);
       known->link.advance(tcp);
+      sync_members(*known);
     }
     static_cast<void>(look_at_memory());
     prepare_kernel();

@@ -105,6 +105,7 @@ endpoint* process::make(endpoint::kind_of kind) noexcept {
   made->pins.fetch_and(~(endpoint::is_closing | endpoint::is_finished), std::memory_order_acq_rel);
   made->is_orphan.store(false, std::memory_order_relaxed);
   made->modes.store(endpoint::unknown, std::memory_order_relaxed);
+  made->was_shared.store(false, std::memory_order_relaxed);
   made->receive_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
   made->low_mark.store(1, std::memory_order_relaxed);
   made->send_timeout_us.store(endpoint::not_asked, std::memory_order_relaxed);
@@ -340,7 +341,10 @@ void process::before_fork() noexcept {
       known->link.grow_up(tcp);
     }
   }
-  for_each_stream([](endpoint& at) noexcept { at.link.share(); });
+  for_each_stream([](endpoint& at) noexcept {
+    at.was_shared.store(true, std::memory_order_relaxed);
+    at.link.share();
+  });
 }
 
 void process::after_fork_in_parent() noexcept {
