@@ -67,7 +67,7 @@ member* member_behind(std::uint64_t data) noexcept { return members.at(data); }
 void epoll_set::open(int epfd) noexcept {
   epfd_ = epfd;
   is_pinned_ = is_haunted_ = has_queue_ = has_deaf_ = waits_for_room_ = false;
-  owner_ = self.pid();
+  owner_ = user_ = self.pid();
   expect_kernel_news();
   if (sleeper_ == nullptr) sleeper_ = make_sleeper();
 }
@@ -80,11 +80,13 @@ void epoll_set::close() noexcept {
 }
 
 // What the kernel has to watch for a member. Bytes and room in DMBs are not
-// its business; OUT would be true all the time there.
+// its business; OUT would be true all the time there. But the end of the peer
+// makes an edge for whoever asked for room, too.
 std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
   if (of.is_spent) return EPOLLET;
   std::uint32_t events = of.wanted & ~static_cast<std::uint32_t>(EPOLLONESHOT);
   if (of.stream->link.is_established() && of.stream->link.sends_on() == smcd::lane::dmb) {
+    if ((events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT)) events |= EPOLLRDHUP;
     events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
   }
   if (of.stream->link.is_returning()) events |= EPOLLOUT;
@@ -104,7 +106,21 @@ int epoll_set::tell_kernel(member& of, int operation) noexcept {
   return real.epoll_ctl(epfd_, operation, of.fd, &event);
 }
 
+// A child of fork that begins to use a set. Until then it leaves the kernel's
+// alone: that is its parent's, too.
+void epoll_set::take_over() noexcept {
+  if (user_ == self.pid()) return;
+  const dibs::lock_guard guard(lock_);
+  user_ = self.pid();
+  for_each([this](member& known) noexcept {
+    if (kernel_events(known) != known.in_kernel) {
+      static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    }
+  });
+}
+
 int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept {
+  take_over();
   member* made = members.take();
   if (made == nullptr) {
     errno = ENOMEM;
@@ -139,23 +155,24 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   note_lane(*made);
   expect_kernel_news();
   if (has_queue()) enter(*made);
-  append_ready(*made);
+  note_if_ready(*made);
   return 0;
 }
 
 void epoll_set::note_lane(member& of) noexcept {
-  const bool is_in_memory = of.stream->link.is_established();
+  const bool is_in_memory = of.stream->link.has_dmb();
   if (is_in_memory == of.is_in_memory) return;
   of.is_in_memory = is_in_memory;
   is_in_memory ? ++in_memory_ : --in_memory_;
 }
 
 int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
+  take_over();
   const dibs::lock_guard guard(lock_);
   known.wanted = wanted.events;
   known.data = wanted.data;
   known.is_spent = false;
-  append_ready(known);
+  note_if_ready(known);
   return tell_kernel(known, EPOLL_CTL_MOD);
 }
 
@@ -211,8 +228,11 @@ void epoll_set::forget(member& known) noexcept {
 }
 
 // As the kernel does it: what has nothing to tell yet gets its place when it has.
-void epoll_set::append_ready(member& known) noexcept {
-  if (events_in_memory(known) != 0 || waits_for_room_) append(known);
+void epoll_set::note_if_ready(member& known) noexcept {
+  known.has_news = true;
+  if (events_in_memory(known) != 0 || known.stream->link.is_half_shut() || waits_for_room_) {
+    append(known);
+  }
 }
 
 void epoll_set::append(member& known) noexcept {
@@ -231,8 +251,8 @@ void epoll_set::follow(member& known) noexcept {
     note_lane(known);
     if (has_queue()) enter(known);
     expect_kernel_news();
-    append(known);
-    static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    note_news(known);
+    if (user_ == self.pid()) static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
   }
   // A thread that sleeps on this set learns of it.
   known.stream->link.wake_waiters();

@@ -27,9 +27,10 @@ struct member {
   std::uint32_t in_kernel = 0;  // what the kernel's registration says
   std::uint16_t bit = 0;        // in the set's event queue; several may share one
   bool is_pending = false;      // stands in the list of those to look at
+  bool has_news = false;        // because something happened
   bool is_spent = false;        // EPOLLONESHOT has fired
   bool is_deaf = false;         // found no place among the waiters of its stream
-  bool is_in_memory = false;    // its stream was on DMBs when last looked at
+  bool is_in_memory = false;    // its stream had a DMB when last looked at
   std::uint32_t turn = 0;       // the wait that reported it last, and where
   int place = 0;
   member* next_of_bit = nullptr;
@@ -109,11 +110,18 @@ class epoll_set {
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t events,
                                                  bool may_be_clc) noexcept;
   [[nodiscard]] std::uint32_t look_at_kernel(member&) noexcept;
+  [[nodiscard]] static bool is_kernel_to_add(const member&, std::uint32_t events,
+                                             bool has_news) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
+  void take_over() noexcept;
   void note_lane(member&) noexcept;
   void append(member&) noexcept;
-  void append_ready(member&) noexcept;
+  void note_news(member& of) noexcept {
+    of.has_news = true;
+    append(of);
+  }
+  void note_if_ready(member&) noexcept;
   void pass_on() noexcept;
   void enter(member&) noexcept;
   // Threads may come for the first time together.
@@ -139,6 +147,7 @@ class epoll_set {
   bool is_pinned_ = false;
   bool is_haunted_ = false;  // by registrations that a parent process still needs
   std::uint32_t owner_ = 0;  // process that made it
+  std::uint32_t user_ = 0;   // and the one that used it last
   bool has_queue_ = false;
   bool has_deaf_ = false;  // some member is: look again soon
   sleeper* sleeper_ = nullptr;
@@ -176,7 +185,8 @@ void note_in_set(int fd) noexcept;
 void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
-         (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U) + (of.link.is_returning() ? 16U : 0U);
+         (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U) + (of.link.is_returning() ? 16U : 0U) +
+         (of.link.has_dmb() ? 32U : 0U);
 }
 inline void tell_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) != nullptr) sync_members_slow(of, lanes_of(of));

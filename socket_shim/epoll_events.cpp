@@ -11,6 +11,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace shim {
 namespace {
@@ -25,7 +26,8 @@ constexpr std::size_t most_from_kernel = 64;
 std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
   smcd::connection& link = of.stream->link;
   sync_members(*of.stream);
-  if (of.is_spent || !link.is_established()) return 0;
+  const bool is_edge = (of.wanted & EPOLLET) != 0;
+  if (of.is_spent || !(is_edge ? link.has_dmb() : link.is_established())) return 0;
   std::uint32_t events = 0;
   tcp_socket tcp(of.fd);
   // In a DMB, or announced for it behind bytes on TCP that were told before:
@@ -56,9 +58,11 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
     events &= ~input;
   }
   sync_members(*of.stream);
+  const bool is_end = (events & (EPOLLRDHUP | always)) != 0;
   events &= of.wanted | always;
-  // An edge tells all that is true.
-  return events != 0 && (of.wanted & EPOLLET) != 0 ? events | events_in_memory(of) : events;
+  // An edge tells all that is true, and so does what is told once.
+  const bool is_whole = (of.wanted & (EPOLLET | EPOLLONESHOT)) != 0;
+  return (events != 0 || is_end) && is_whole ? events | events_in_memory(of) : events;
 }
 
 // What the kernel would say of a member that it need not tell of now.
@@ -67,6 +71,17 @@ std::uint32_t epoll_set::look_at_kernel(member& of) noexcept {
   if (real.poll(&ask, nfds_t{1}, 0) <= 0) return 0;
   return events_from_kernel(of, static_cast<std::uint32_t>(ask.revents),
                             !of.stream->link.is_tcp_only());
+}
+
+// An edge tells all that is true, and there is no second time; nor is there with
+// EPOLLONESHOT. After a shutdown that may be more than what made the edge, which
+// may have been read since.
+bool epoll_set::is_kernel_to_add(const member& of, std::uint32_t events, bool has_news) noexcept {
+  const smcd::connection& link = of.stream->link;
+  if (events != 0 && (of.wanted & EPOLLONESHOT) != 0) return true;
+  if ((of.wanted & EPOLLET) == 0 || !has_news) return false;
+  return link.is_half_shut() ||
+         (events != 0 && (of.wanted & EPOLLOUT) != 0 && link.sends_on() == smcd::lane::tcp);
 }
 
 // One entry for each stream and wait, however many looks found something.
@@ -96,7 +111,7 @@ bool epoll_set::gather() noexcept {
   const dibs::lock_guard guard(lock_);
   if (has_queue()) {
     sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
-      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) append(*at);
+      for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) note_news(*at);
     });
   }
   return in_memory_ < count_.load(std::memory_order_relaxed);
@@ -112,12 +127,9 @@ void epoll_set::collect(turn& now) noexcept {
     first_pending_ = at.next_pending;
     if (first_pending_ == nullptr) last_pending_ = nullptr;
     at.is_pending = false;
+    const bool has_news = std::exchange(at.has_news, false);
     std::uint32_t events = events_in_memory(at);
-    // An edge tells all that is true, and there is no second time.
-    if (events != 0 && ((at.wanted & EPOLLONESHOT) != 0 ||
-                        ((at.wanted & EPOLLET) != 0 && at.stream->link.is_half_shut()))) {
-      events |= look_at_kernel(at);
-    }
+    if (is_kernel_to_add(at, events, has_news)) events |= look_at_kernel(at);
     const bool waits_for_room = (at.wanted & EPOLLOUT) != 0 && waits_for_room_;
     if (events != 0) report(at, events, now);
     // Level-triggered: true until it is looked at and found false. And patience

@@ -82,7 +82,7 @@ void epoll_set::end_kick() noexcept {
 void epoll_set::enter(member& known) noexcept {
   smcd::connection& link = known.stream->link;
   const bool was_deaf = known.is_deaf;
-  known.is_deaf = !link.enter_waiter(sleeper_->queue().word(known.bit)) && link.is_established();
+  known.is_deaf = !link.enter_waiter(sleeper_->queue().word(known.bit)) && link.has_dmb();
   if (!known.is_deaf) return;
   has_deaf_ = true;
   // Who sleeps until it rings must look by itself from now on.
@@ -97,7 +97,7 @@ void epoll_set::open_queue() noexcept {
   if (!has_queue_) return;
   for_each([this](member& known) noexcept {
     enter(known);
-    append(known);
+    note_news(known);
   });
 }
 
@@ -210,6 +210,7 @@ void epoll_set::pass_on() noexcept {
 int epoll_set::wait(int epfd, epoll_event* to, int count, const deadline& until,
                     const sigset_t* mask) {
   const int saved = errno;
+  take_over();
   open_queue();
   for (;;) {
     turn now = begin_turn(to, count);
