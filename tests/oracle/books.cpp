@@ -79,6 +79,8 @@ void books::end_gone(std::size_t end) {
   end_book& of = in_.ends[end];
   end_book& peer = in_.ends[peer_of(end)];
   of.is_gone = true;
+  // A writer to a DMB asks once in a millisecond whether its peer lives.
+  if (of.is_haunted) ::usleep(1500);
   const bool has_unread = peer.written.load() > of.read.load();
   if ((has_unread || of.resets) && !(of.shut_write && peer.shut_write)) peer.expects_reset = true;
 }
@@ -97,8 +99,14 @@ void books::forked(std::size_t child) {
   }
 }
 
-void books::died(std::size_t process) {
-  for (std::size_t fd = 0; fd < max_fds; ++fd) release(in_.processes[process], fd);
+void books::died(std::size_t process, bool was_killed) {
+  process_book& gone = in_.processes[process];
+  for (std::size_t fd = 0; fd < max_fds; ++fd) {
+    if (was_killed && gone.kinds[fd] == fd_kind::stream) {
+      in_.ends[static_cast<std::size_t>(gone.things[fd])].is_haunted = true;
+    }
+    release(gone, fd);
+  }
   in_.processes[process].is_alive.store(0);
   for (std::size_t who = 0; who < actor_count; ++who) {
     if (who == driver || process_of(who) != process) continue;
@@ -122,6 +130,19 @@ bool books::may_die() const {
         in_.ends[peer_of(at)].calls < long_enough) {
       return false;
     }
+  }
+  return true;
+}
+
+bool books::may_close(int end) const {
+  const auto at = static_cast<std::size_t>(end);
+  return unread(static_cast<int>(peer_of(at))) <= determined_bytes &&
+         !(in_.ends[at].is_haunted && unread(end) > 0);
+}
+
+bool books::may_leave() const {
+  for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
+    if (end_of(fd) >= 0 && !may_close(end_of(fd))) return false;
   }
   return true;
 }
@@ -173,7 +194,8 @@ bool books::has_arrived(int fd, std::size_t end) const {
 
 int books::settle() {
   int late = 0;
-  constexpr double patience = 0.1;
+  // A window that was closed is asked for again after 200 ms.
+  constexpr double patience = 0.6;
   std::uint32_t done = 0;
   for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
     const int end = end_of(fd);

@@ -38,11 +38,19 @@ class books {
   void opened(int fd, fd_kind, int thing = -1);
   void closed(int fd);
   void forked(std::size_t child);
-  void died(std::size_t process);
+  void died(std::size_t process, bool was_killed);
   // A dead process' kernel resets a connection for bytes that the process did
   // not read: on TCP, not in a DMB. And those may be of a handshake. So a
-  // connection is empty when its holder is killed, and was in use for a while.
+  // connection is empty when its holder is killed, was in use for a while, and
+  // was looked at just before.
   [[nodiscard]] bool may_die() const;
+  // Would the last close of `end` reset the connection, and be seen to? Bytes
+  // that have not arrived are lost then: how many is not determined. And the
+  // library takes a process that was killed for one that still holds the socket:
+  // it does not reset then (docs/shim.md).
+  [[nodiscard]] bool may_close(int end) const;
+  // May this process leave all that it holds?
+  [[nodiscard]] bool may_leave() const;
 
   // A new connection's client end, in the listener's queue; -1: no room.
   [[nodiscard]] int connected(int listener);

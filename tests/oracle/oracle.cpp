@@ -276,7 +276,8 @@ int run_shares(const char* player, const char* library) {
 
 int main(int count, char** arguments) {
   if (count < 3) return 2;
-  ::setvbuf(stdout, nullptr, _IOLBF, 0);
+  // What differs is printed whole, not in turns with other workers.
+  ::setvbuf(stdout, nullptr, _IOFBF, 1 << 20);
   try {
     if (count > 3) return run_cases(arguments[1], arguments[2], arguments + 3, count - 3);
     return run_shares(arguments[1], arguments[2]);

@@ -53,6 +53,8 @@ struct end_book {
   bool is_used, is_nonblocking, has_timeout, shut_read, shut_write, is_gone;
   bool resets;            // its close will (SO_LINGER)
   bool expects_reset;     // the peer's kernel has sent one, or will
+  bool is_haunted;        // by a holder that was killed
+  bool trickles;          // had more unread than must have arrived, at the last wait
   std::int32_t low_mark;  // SO_RCVLOWAT
   std::int32_t calls;     // that moved bytes
 };
@@ -80,6 +82,7 @@ struct page {
   // An order to an actor: a step's number + 1, or one of these.
   static constexpr std::uint32_t clean_up = 1u << 30;
   static constexpr std::uint32_t leave = clean_up + 1;
+  static constexpr std::uint32_t look = clean_up + 2;
   std::array<std::atomic<std::uint32_t>, actor_count> orders;
   std::array<std::atomic<std::uint32_t>, actor_count> actors;  // are there
   std::int32_t driver_pid;
@@ -111,6 +114,24 @@ inline void await_change(std::atomic<std::uint32_t>& word, std::uint32_t seen, i
 inline void order(page& in, std::size_t who, std::uint32_t what) {
   in.orders[who].store(what);
   wake(in.orders[who]);
+}
+
+// True once `who` was given the order `what`; not after so many ms.
+inline bool await_order(page& in, std::size_t who, std::uint32_t what, int ms) {
+  for (; in.orders[who].exchange(0) != what; ms -= 10) {
+    if (ms <= 0) return false;
+    await_change(in.orders[who], 0, 10);
+  }
+  return true;
+}
+// A process looks at all its connections: then it has taken what there is of a
+// handshake. Whom it answers.
+[[nodiscard]] constexpr std::size_t maker_of(std::size_t process) {
+  return process < 2 ? std::size_t{driver} : process - 2;
+}
+inline void let_look(page& in, std::size_t process) {
+  order(in, process, page::look);
+  static_cast<void>(await_order(in, maker_of(process), page::look, 2000));
 }
 
 // Gives the baton to whoever is to take the first step from `next` on.

@@ -126,10 +126,11 @@ void pair::kill_step(std::uint32_t number) {
   entry& log = page_->log[number];
   if (process < 2 && page_->processes[process].is_alive.load() != 0 &&
       books(*page_, process).may_die()) {
+    let_look(*page_, process);
     ::kill(pids_[process], SIGKILL);
     ::waitpid(pids_[process], nullptr, 0);
     pids_[process] = 0;
-    books(*page_, process).died(process);
+    books(*page_, process).died(process, true);
     // A writer to a DMB asks once in a millisecond whether its peer lives.
     ::usleep(1500);
   }

@@ -4,6 +4,7 @@
 #include "player.hpp"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -25,7 +26,10 @@ class player {
     for (;;) {
       const std::uint32_t wanted = await_order();
       if (wanted == page::leave) return;
-      if (wanted == page::clean_up) {
+      if (wanted == page::look) {
+        look();
+        order(in_, maker_of(process_), page::look);
+      } else if (wanted == page::clean_up) {
         clean_up();
         order(in_, driver, page::clean_up);
       } else {
@@ -107,9 +111,10 @@ class player {
   void end_child(call& c, bool kills) {
     const std::size_t child = process_ + 2;
     if (process_ >= 2 || who_ != process_ || in_.actors[child].load() == 0) return c.skip();
-    if (kills && !books(in_, child).may_die()) return c.skip();
+    if (kills ? !books(in_, child).may_die() : !books(in_, child).may_leave()) return c.skip();
     const pid_t pid = in_.processes[child].pid;
     if (kills) {
+      let_look(in_, child);
       ::kill(pid, SIGKILL);
     } else {
       order(in_, child, page::leave);
@@ -118,7 +123,7 @@ class player {
     ::waitpid(pid, &status, 0);
     if (kills) ::usleep(1500);  // as pair::kill_step()
     c.log.value = status;
-    c.book.died(child);
+    c.book.died(child, kills);
   }
 
   void start_thread(call& c) {
@@ -133,6 +138,14 @@ class player {
   static void* begin_thread(void* of) {
     static_cast<player*>(of)->run();
     return nullptr;
+  }
+
+  void look() {
+    books book(in_, process_);
+    for (int fd = 3; fd < static_cast<int>(max_fds); ++fd) {
+      pollfd one{fd, POLLIN, 0};
+      if (book.end_of(fd) >= 0) ::poll(&one, 1, 0);
+    }
   }
 
   void clean_up() {

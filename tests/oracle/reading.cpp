@@ -226,6 +226,8 @@ void take_reading_step(call& c) {
   }
   if (end >= 0 && c.book.unread(end) > determined_bytes) {
     if ((flags & MSG_PEEK) != 0) return c.skip();
+    // Between two windows that is the end, or not yet.
+    if (c.in.ends[static_cast<std::size_t>(end)].shut_read) return c.skip();
     return read_in_pieces(c, fd, end, std::min<std::uint64_t>(c.book.unread(end), room), room,
                           !has_flags(c.of.what));
   }

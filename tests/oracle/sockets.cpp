@@ -96,12 +96,8 @@ void call_accept(call& c) {
   if (end >= 0) c.in.ends[static_cast<std::size_t>(end)].is_nonblocking = c.arg(2) != 0;
 }
 
-// A reset loses bytes that have not arrived: how many is not determined.
-bool would_lose(const call& c, int fd) {
-  const int end = c.book.end_of(fd);
-  if (end < 0) return false;
-  const auto at = static_cast<std::size_t>(end);
-  return c.book.unread(static_cast<int>(peer_of(at))) > determined_bytes;
+bool may_close(const call& c, int fd) {
+  return c.book.end_of(fd) < 0 || c.book.may_close(c.book.end_of(fd));
 }
 
 // The kernel goes on telling of a closed descriptor as long as another one of
@@ -116,7 +112,7 @@ void leave_sets(const call& c, int fd) {
 
 void call_close(call& c) {
   const int fd = c.fd();
-  if (would_lose(c, fd)) return c.skip();
+  if (!may_close(c, fd)) return c.skip();
   leave_sets(c, fd);
   if (c.arg(1) != 0 && fd >= 3) {
     c.make([&] { return ::close_range(static_cast<unsigned>(fd), static_cast<unsigned>(fd), 0); });
@@ -126,8 +122,25 @@ void call_close(call& c) {
   if (c.log.value == 0) c.book.closed(fd);
 }
 
+// Who shut both directions answers bytes with a reset. Whether those that found
+// no window count as such is not determined either; nor, where both ends ended,
+// what became of a FIN behind them.
+bool would_lose_by_shutdown(const call& c, int end) {
+  if (end < 0) return false;
+  const end_book& of = c.in.ends[static_cast<std::size_t>(end)];
+  const end_book& peer = c.in.ends[peer_of(static_cast<std::size_t>(end))];
+  const bool shuts_read = of.shut_read || c.arg(1) != SHUT_WR;
+  const bool shuts_write = of.shut_write || c.arg(1) != SHUT_RD;
+  const bool has_unread = c.book.unread(end) > determined_bytes;
+  const bool is_ahead =
+      c.book.unread(static_cast<int>(peer_of(static_cast<std::size_t>(end)))) > determined_bytes;
+  return shuts_write &&
+         ((has_unread && shuts_read) || ((has_unread || is_ahead) && peer.shut_write));
+}
+
 void call_shutdown(call& c) {
   const int end = c.book.end_of(c.fd());
+  if (would_lose_by_shutdown(c, end)) return c.skip();
   c.make([&] { return ::shutdown(c.fd(), c.arg(1)); });
   if (end < 0 || c.log.value != 0) return;
   end_book& of = c.in.ends[static_cast<std::size_t>(end)];
@@ -140,7 +153,7 @@ void call_dup(call& c) {
   const int onto = c.book.fd_of(c.arg(1));
   const bool replaces = c.of.what == op::dup2 || c.of.what == op::dup3;
   if (replaces && onto < 3) return c.skip();
-  if (replaces && would_lose(c, onto)) return c.skip();
+  if (replaces && !may_close(c, onto)) return c.skip();
   if (replaces && onto != from) leave_sets(c, onto);
   const auto made = static_cast<int>(c.make([&] {
     switch (c.of.what) {

@@ -25,6 +25,23 @@ bool has_certain_room(const call& c, int fd) {
          c.book.unread(static_cast<int>(peer_of(static_cast<std::size_t>(end)))) <= certain_room;
 }
 
+// Nor whether an edge that was told twice is heard of before the one that the
+// next step makes.
+void await_next(call& c) {
+  entry& next = c.in.log[c.number + 1];
+  for (std::uint32_t at = next.at.load(); at == status::none || at == status::running;
+       at = next.at.load()) {
+    await_change(next.at, at, 100);
+  }
+}
+
+bool have_certain_room(const call& c) {
+  for (int fd = 3; fd < static_cast<int>(max_fds); ++fd) {
+    if (!has_certain_room(c, fd)) return false;
+  }
+  return true;
+}
+
 // Nor when a FIN arrives behind bytes that find no window.
 bool has_certain_end(const call& c, int end) {
   return end < 0 || end >= static_cast<int>(max_ends) || c.book.unread(end) <= determined_bytes;
@@ -120,20 +137,12 @@ bool is_true(const call& c, int end, std::uint32_t events) {
   return false;
 }
 
-void call_epoll_wait(call& c) {
-  std::array<epoll_event, 8> events{};
-  const int most = std::min(c.arg(1), 8);
-  const int set = c.fd();
-  wait(c, c.arg(2), [&](int ms) {
-    return c.arg(3) == 0 ? ::epoll_wait(set, events.data(), most, ms)
-                         : ::epoll_pwait(set, events.data(), most, ms, nullptr);
-  });
-  // Neither their order is determined, nor how many calls it takes to hear of
-  // all that are ready, as long as every one of them is heard of soon.
-  std::map<std::uint64_t, std::uint32_t> found;
-  const std::int64_t first = c.log.value;
-  const int error = c.log.error;
-  c.log.extra_count = 0;
+// What is told of each entry of a set.
+using told = std::map<std::uint64_t, std::uint32_t>;
+
+// Neither the order of events is determined, nor how many calls it takes to hear
+// of all that are ready, as long as every one of them is heard of soon.
+void hear_all(call& c, int set, std::array<epoll_event, 8>& events, int most, told& found) {
   for (int quiet = 0; c.log.value > 0 && quiet < waits_to_hear_all; ++quiet) {
     for (std::int64_t i = 0; i < c.log.value; ++i) {
       const epoll_event& one = events[static_cast<std::size_t>(i)];
@@ -142,27 +151,68 @@ void call_epoll_wait(call& c) {
     }
     c.make([&] { return ::epoll_wait(set, events.data(), most, 0); });
   }
+}
+
+bool trickles(const call& c, int end) { return c.book.unread(end) > determined_bytes; }
+
+// Less what is not determined.
+std::uint32_t certain_events(const call& c, int end, std::uint64_t data, std::uint32_t events) {
+  if (end < 0 || end >= static_cast<int>(max_ends)) return events;
+  const auto at = static_cast<std::size_t>(end);
+  if (c.book.unread(static_cast<int>(peer_of(at))) > certain_room) {
+    events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM);
+  }
+  if (!has_certain_end(c, end)) events &= ~static_cast<std::uint32_t>(EPOLLRDHUP | EPOLLHUP);
+  // What finds a window later is an edge then.
+  if ((c.in.ends[at].trickles || trickles(c, end)) && (data & is_edge) != 0) {
+    events &= ~static_cast<std::uint32_t>(EPOLLIN | EPOLLRDNORM);
+  }
+  return events;
+}
+
+void call_epoll_wait(call& c) {
+  std::array<epoll_event, 8> events{};
+  const int most = std::min(c.arg(1), 8);
+  const int set = c.fd();
+  const auto one = [&](int ms) {
+    return c.arg(3) == 0 ? ::epoll_wait(set, events.data(), most, ms)
+                         : ::epoll_pwait(set, events.data(), most, ms, nullptr);
+  };
+  told found;
+  c.is_offered = c.is_offered && have_certain_room(c) && next_step_tells(c);
+  c.make([&] { return one(c.is_offered || c.arg(2) == 0 ? 0 : alone_ms); });
+  const bool is_refused = c.log.value < 0;
+  const int error = c.log.error;
+  if (c.is_offered && !is_refused) {
+    // An edge that is told twice is no reason not to sleep for the next step.
+    const bool sleeps = c.log.value == 0;
+    hear_all(c, set, events, most, found);
+    c.overlap();
+    if (sleeps) c.make([&] { return one(overlapping_ms); });
+    hear_all(c, set, events, most, found);
+    await_next(c);
+    c.make([&] { return one(0); });
+  }
+  hear_all(c, set, events, most, found);
   std::vector<std::int64_t> shown;
   for (const auto& [data, what] : found) {
     const int end = end_of_data(data);
-    std::uint32_t events_of_it = what;
-    if (end >= 0 && end < static_cast<int>(max_ends) &&
-        c.book.unread(static_cast<int>(peer_of(static_cast<std::size_t>(end)))) > certain_room) {
-      events_of_it &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM);
-    }
-    if (!has_certain_end(c, end)) {
-      events_of_it &= ~static_cast<std::uint32_t>(EPOLLRDHUP | EPOLLHUP);
-    }
+    const std::uint32_t events_of_it = certain_events(c, end, data, what);
     if (events_of_it == 0) continue;
     // An edge that is told twice is no harm as long as it is true: compare().
     const bool is_again = (data & is_edge) != 0 && is_true(c, end, events_of_it);
     shown.push_back(static_cast<std::int64_t>((data & 0xFFFFFFFF) << 32 | events_of_it) |
                     (is_again ? true_edge : 0));
   }
+  for (int fd = 3; fd < static_cast<int>(max_fds); ++fd) {
+    const int end = c.book.end_of(fd);
+    if (end >= 0) c.in.ends[static_cast<std::size_t>(end)].trickles = trickles(c, end);
+  }
   std::sort(shown.begin(), shown.end());
   c.log.error = error;
-  c.log.value = first > 0 ? 0 : first;
-  for (const std::int64_t one : shown) c.note(one);
+  c.log.value = is_refused ? -1 : 0;
+  c.log.extra_count = 0;
+  for (const std::int64_t event : shown) c.note(event);
 }
 
 }  // namespace
