@@ -31,6 +31,10 @@ struct config {
   std::uint32_t patience_us = 50000;  // DIBSOCK_PATIENCE_US
   // The same for a process that talks to itself, perhaps in one thread.
   static constexpr std::uint32_t own_patience_us = 2000;
+  // How long CLC bytes are waited for that were announced just now. Rare: the
+  // peer was stopped between the announcement and the send, or its kernel holds
+  // them back, for 200 ms if the program corked the socket.
+  std::uint32_t clc_patience_us = 500'000;
 
   std::array<char, 160> complaint{};  // empty: all was well
 };

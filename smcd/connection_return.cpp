@@ -14,11 +14,8 @@
 namespace smcd {
 namespace {
 
-// How long CLC bytes are waited for that were announced just now. Rare: the
-// peer was stopped between the announcement and the send, or its kernel holds
-// them back, for 200 ms if the program corked the socket.
-constexpr std::uint64_t clc_patience = 500'000 * dibs::ticks_per_us;
-constexpr int clc_spins = 1000;  // then the CPU is left to others
+// Looks for CLC bytes that are waited for, before the CPU is left to others.
+constexpr int clc_spins = 1000;
 
 }  // namespace
 
@@ -48,7 +45,8 @@ bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
 // Calls until it is answered with true, or it has been too long.
 template <class IsOver>
 void connection::await_clc(tcp_lane& tcp, IsOver is_over) noexcept {
-  const std::uint64_t deadline = dibs::ticks() + clc_patience;
+  const std::uint64_t deadline =
+      dibs::ticks() + std::uint64_t{stack_->settings().clc_patience_us} * dibs::ticks_per_us;
   for (int spins = 0; !is_over() && dibs::ticks() < deadline; ++spins) {
     if (spins % clc_spins == clc_spins - 1) tcp.hurry();
     spins < clc_spins ? dibs::relax() : static_cast<void>(::sched_yield());

@@ -149,9 +149,8 @@ void epoll_set::expect_kernel_news() noexcept {
 // ever.
 bool epoll_set::look(int epfd, turn& now) noexcept {
   if (has_deaf_ || !has_queue()) enter_deaf();
-  const bool is_silent =
-      !gather() ||
-      dibs::has_passed(kernel_news_.load(std::memory_order_relaxed), long_silence, dibs::ticks());
+  const bool is_silent = !gather() || dibs::has_passed(kernel_news_.load(std::memory_order_relaxed),
+                                                       long_silence, dibs::ticks());
   const bool is_memory_next = is_memory_next_.exchange(false, std::memory_order_relaxed);
   const bool is_kernel_first = now.number % turns_per_kernel_look == 0 ||
                                !(is_silent || is_memory_next) || dibs::chaos::one_in(4);

@@ -25,6 +25,7 @@ struct stack_options {
   std::uint32_t switch_calls = 1;
   std::uint32_t switch_bytes = 1;
   std::uint32_t patience_us = 0;
+  std::uint32_t clc_patience_us = 5000;
   const char* ueid = nullptr;  // instead of the one that everybody has
 };
 
@@ -36,6 +37,7 @@ inline std::unique_ptr<smcd::stack> make_stack(const scratch_fabric& in,
   settings.switch_calls = options.switch_calls;
   settings.switch_bytes = options.switch_bytes;
   settings.patience_us = options.patience_us;
+  settings.clc_patience_us = options.clc_patience_us;
   if (options.ueid != nullptr) settings.ueids[0] = smcd::padded_eid(options.ueid);
   auto made = std::make_unique<smcd::stack>(settings);
   const smcd::error_code failure = made->open();
