@@ -198,6 +198,12 @@ class rendezvous {
   [[nodiscard]] listener_entry* publish_listener(std::uint64_t netns, const inet_address&,
                                                  const gid& device) noexcept;
   void withdraw_listener(listener_entry*) noexcept;
+  // How many say exactly that, and one of them: processes may share a listener.
+  struct sharers {
+    std::uint32_t count = 0;
+    listener_entry* one = nullptr;
+  };
+  [[nodiscard]] sharers find_sharers(std::uint64_t netns, const inet_address&) const noexcept;
   // The listener that a connection to `address` would meet, or null.
   [[nodiscard]] listener_entry* find_listener(std::uint64_t netns,
                                               const inet_address& address) const noexcept;

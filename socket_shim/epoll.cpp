@@ -2,6 +2,7 @@
 // epoll: which streams are in which sets, and what the kernel knows of them.
 #include <socket_shim/epoll.hpp>
 
+#include <socket_shim/meet.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -270,9 +271,7 @@ void epoll_set::pin_to_tcp() noexcept {
 // ---- sets and streams ------------------------------------------------------
 
 epoll_set* set_of(int epfd) noexcept {
-  // Two threads may come for the first time.
-  static constinit dibs::shared_lock making;
-  const dibs::shielded_guard guard(making);
+  const dibs::shielded_guard guard(self.first_use());
   endpoint* known = self.find(epfd);
   if (known != nullptr && known->kind != endpoint::kind_of::epoll) return nullptr;
   if (known == nullptr) {
@@ -305,6 +304,8 @@ void close_set(epoll_set* set) noexcept {
 void note_in_set(int fd) noexcept {
   const int saved = errno;
   if (self.is_self() && is_tcp(fd)) {
+    adopt_listener(fd);
+    if (self.find(fd) != nullptr) return static_cast<void>(errno = saved);
     if (endpoint* made = self.make(endpoint::kind_of::in_kernel_set)) self.put(fd, made);
   }
   errno = saved;

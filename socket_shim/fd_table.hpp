@@ -46,9 +46,17 @@ struct endpoint {
   std::atomic<member*> members{nullptr};  // its places in epoll sets
   std::atomic<std::uint32_t> synced{0};   // what these were last told (epoll.cpp)
 
-  // listener
-  dibs::listener_entry* listener = nullptr;
+  // listener: the entry by which clients know of it, and what its state word
+  // said then; null if there is none, or it is not TCP
+  std::atomic<dibs::listener_entry*> listener{nullptr};
+  std::atomic<std::uint64_t> listener_state{0};
   std::uint32_t owner_pid = 0;  // who published it
+  // False when whoever published it is gone.
+  [[nodiscard]] bool is_announced() const noexcept {
+    const dibs::listener_entry* entry = listener.load(std::memory_order_acquire);
+    return entry != nullptr && entry->state.load(std::memory_order_relaxed) ==
+                                   listener_state.load(std::memory_order_relaxed);
+  }
 
   // epoll
   epoll_set* set = nullptr;

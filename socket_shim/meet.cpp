@@ -26,22 +26,67 @@ endpoint* make_stream(smcd::stack& on, smcd::handshake_role role, const dibs::in
   return made;
 }
 
+// Tells clients that whoever accepts here speaks SMC-D. Other processes may hold
+// the same listener, and each that accepts says so, until enough do: then the end
+// of one of them changes nothing. An entry is a hint. If nobody accepts any more
+// who speaks SMC-D, nobody joins its client's records, and all is TCP.
+void announce(endpoint& listener, int fd) noexcept {
+  constexpr std::uint32_t enough = 2;  // 8 entries is all that listeners of one port have
+  dibs::inet_address address;
+  smcd::stack* stack = local_address(fd, address) && is_tcp(fd) ? self.stack() : nullptr;
+  if (stack == nullptr) return;
+  const std::uint64_t netns = netns_of(fd);
+  const auto [count, one] = stack->meeting().find_sharers(netns, address);
+  dibs::listener_entry* entry = nullptr;
+  if (count < enough) {
+    entry = stack->meeting().publish_listener(netns, address, stack->self().gid);
+  }
+  listener.owner_pid = entry != nullptr ? self.pid() : 0;
+  if (entry == nullptr) entry = one;
+  listener.listener_state.store(entry != nullptr ? entry->state.load() : 0,
+                                std::memory_order_relaxed);
+  listener.listener.store(entry, std::memory_order_release);
+}
+
+// The listener of ours behind fd, as clients know it, or null.
+endpoint* listener_behind(int fd) noexcept {
+  endpoint* known = self.find(fd);
+  if (known == nullptr) [[unlikely]] {
+    adopt_listener(fd);
+    known = self.find(fd);
+  }
+  if (known == nullptr || known->kind != endpoint::kind_of::listener ||
+      known->listener.load(std::memory_order_relaxed) == nullptr) {
+    return nullptr;
+  }
+  if (!known->is_announced() && self.is_self()) [[unlikely]] {
+    const int saved = errno;
+    const dibs::shielded_guard guard(self.first_use());
+    if (!known->is_announced()) announce(*known, fd);
+    errno = saved;
+  }
+  return known;
+}
+
 }  // namespace
 
 void publish_listener(int fd) noexcept {
-  const dibs::cancel_shield not_cancelled;
-  dibs::inet_address address;
+  const dibs::shielded_guard guard(self.first_use());
   const endpoint* known = self.find(fd);
-  if (!self.is_self() || !local_address(fd, address) || !is_tcp(fd) ||
+  if (!self.settings().is_enabled || !self.is_self() ||
       (known != nullptr && known->kind != endpoint::kind_of::in_kernel_set)) {
     return;
   }
-  smcd::stack* stack = self.stack();
-  endpoint* made = stack != nullptr ? self.make(endpoint::kind_of::listener) : nullptr;
+  endpoint* made = self.make(endpoint::kind_of::listener);
   if (made == nullptr) return;
-  made->owner_pid = self.pid();
-  made->listener = stack->meeting().publish_listener(netns_of(fd), address, stack->self().gid);
+  announce(*made, fd);
   self.put(fd, made);
+}
+
+void adopt_listener(int fd) noexcept {
+  const int saved = errno;
+  if (self.settings().is_enabled && is_listening(fd)) publish_listener(fd);
+  errno = saved;
 }
 
 int connect_stream(int fd, const sockaddr* to, socklen_t size) {
@@ -80,11 +125,8 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) {
 }
 
 int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
-  const endpoint* known = self.find(listener);
-  smcd::stack* stack = nullptr;
-  if (known != nullptr && known->kind == endpoint::kind_of::listener && self.trusts_numbers()) {
-    stack = self.stack();
-  }
+  const bool is_ours = self.trusts_numbers() && listener_behind(listener) != nullptr;
+  smcd::stack* stack = is_ours ? self.stack() : nullptr;
   if (stack == nullptr) return self.fresh(real.accept4(listener, from, size, flags));
   // The address is asked for in any case, with room for all of it.
   sockaddr_storage address{};
@@ -103,7 +145,7 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
   }
   self.fresh(accepted);
   dibs::inet_address remote;
-  if (known->listener != nullptr && dibs::from_sockaddr(generic, address_size, remote)) {
+  if (dibs::from_sockaddr(generic, address_size, remote)) {
     if (endpoint* made = make_stream(*stack, smcd::handshake_role::server, remote, true)) {
       made->modes.store((flags & SOCK_NONBLOCK) != 0 ? endpoint::non_blocking : endpoint::blocking,
                         std::memory_order_relaxed);

@@ -9,6 +9,11 @@ namespace shim {
 // After the kernel's listen() succeeded.
 void publish_listener(int fd) noexcept;
 
+// A number that we know nothing of is about to be used as a listener may be: if
+// it is one, which another program opened before this one began or that was passed
+// to it, then it is treated as if this process had called listen().
+void adopt_listener(int fd) noexcept;
+
 // The whole of connect(2).
 [[nodiscard]] int connect_stream(int fd, const sockaddr* to, socklen_t size);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/options.hpp>
 
+#include <socket_shim/meet.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 
@@ -84,6 +85,8 @@ void before_asking(int fd, int level, int name) noexcept {
 void complete_option(int fd, int level, int name, void* value, socklen_t size) noexcept {
   const bool is_error = level == SOL_SOCKET && name == SO_ERROR && size >= sizeof(int);
   const bool is_info = level == IPPROTO_TCP && name == TCP_INFO;
+  // Programs look at what they were given before they use it.
+  if (level == SOL_SOCKET && name == SO_ACCEPTCONN && self.find(fd) == nullptr) adopt_listener(fd);
   if (!is_error && !is_info) return;
   const pinned known = self.find_live(fd);
   if (!known) return;

@@ -112,7 +112,7 @@ endpoint* process::make(endpoint::kind_of kind) noexcept {
   made->verified.store(0, std::memory_order_relaxed);
   made->members.store(nullptr, std::memory_order_relaxed);
   made->synced.store(0, std::memory_order_relaxed);
-  made->listener = nullptr;
+  made->listener.store(nullptr, std::memory_order_relaxed);
   made->set = nullptr;
   made->kind = kind;
   return made;
@@ -186,7 +186,8 @@ void process::finish(endpoint& known, int fd) noexcept {
       break;
     }
     case endpoint::kind_of::listener:
-      if (known.owner_pid == pid_.load(std::memory_order_relaxed) && stack() != nullptr) {
+      if (known.listener != nullptr && known.owner_pid == pid_.load(std::memory_order_relaxed) &&
+          stack() != nullptr) {
         stack()->meeting().withdraw_listener(known.listener);
       }
       break;
@@ -356,6 +357,7 @@ void process::after_fork_in_child() noexcept {
   pid_.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
   reset_waiting();
   new (&opening_) dibs::shared_lock;  // its holder may be a thread that is not here
+  new (&first_use_) dibs::shared_lock;
   if (stack_.load(std::memory_order_acquire) == nullptr) return;
   // The parent's stack stays where it is, for inherited connections. New ones,
   // and those that did not switch yet, belong to a stack of our own.

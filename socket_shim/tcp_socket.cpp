@@ -149,6 +149,11 @@ bool is_tcp(int fd) noexcept {
   return option(fd, SOL_SOCKET, SO_PROTOCOL, protocol) && protocol == IPPROTO_TCP;
 }
 
+bool is_listening(int fd) noexcept {
+  int listens = 0;
+  return option(fd, SOL_SOCKET, SO_ACCEPTCONN, listens) && listens != 0;
+}
+
 bool local_address(int fd, dibs::inet_address& to) noexcept {
   sockaddr_storage address{};
   auto* generic = reinterpret_cast<sockaddr*>(&address);

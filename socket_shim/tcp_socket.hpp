@@ -35,6 +35,9 @@ class tcp_socket final : public smcd::tcp_lane {
 // Is it a TCP socket? Requires a socket of AF_INET or AF_INET6.
 [[nodiscard]] bool is_tcp(int fd) noexcept;
 
+// Is it a listening socket, of whatever family?
+[[nodiscard]] bool is_listening(int fd) noexcept;
+
 // What the kernel knows of a socket. False or 0 if it does not say.
 [[nodiscard]] bool local_address(int fd, dibs::inet_address& to) noexcept;
 [[nodiscard]] std::uint64_t netns_of(int fd) noexcept;
