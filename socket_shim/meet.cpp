@@ -55,17 +55,18 @@ endpoint* listener_behind(int fd) noexcept {
     adopt_listener(fd);
     known = self.find(fd);
   }
-  if (known == nullptr || known->kind != endpoint::kind_of::listener ||
-      known->listener.load(std::memory_order_relaxed) == nullptr) {
-    return nullptr;
+  return known != nullptr && known->kind == endpoint::kind_of::listener &&
+                 known->listener.load(std::memory_order_relaxed) != nullptr
+             ? known
+             : nullptr;
+}
+
+// Whoever announced it is gone, and clients know nothing of it any more.
+void announce_again(endpoint& listener, int fd) noexcept {
+  const dibs::shielded_guard guard(self.first_use());
+  if (self.is_self() && self.find(fd) == &listener && !listener.is_announced()) {
+    announce(listener, fd);
   }
-  if (!known->is_announced() && self.is_self()) [[unlikely]] {
-    const int saved = errno;
-    const dibs::shielded_guard guard(self.first_use());
-    if (!known->is_announced()) announce(*known, fd);
-    errno = saved;
-  }
-  return known;
 }
 
 }  // namespace
@@ -125,8 +126,8 @@ int connect_stream(int fd, const sockaddr* to, socklen_t size) {
 }
 
 int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
-  const bool is_ours = self.trusts_numbers() && listener_behind(listener) != nullptr;
-  smcd::stack* stack = is_ours ? self.stack() : nullptr;
+  endpoint* known = self.trusts_numbers() ? listener_behind(listener) : nullptr;
+  smcd::stack* stack = known != nullptr ? self.stack() : nullptr;
   if (stack == nullptr) return self.fresh(real.accept4(listener, from, size, flags));
   // The address is asked for in any case, with room for all of it.
   sockaddr_storage address{};
@@ -144,6 +145,8 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
     *size = address_size;
   }
   self.fresh(accepted);
+  if (!known->is_announced()) [[unlikely]]
+    announce_again(*known, listener);
   dibs::inet_address remote;
   if (dibs::from_sockaddr(generic, address_size, remote)) {
     if (endpoint* made = make_stream(*stack, smcd::handshake_role::server, remote, true)) {

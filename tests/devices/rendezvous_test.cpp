@@ -274,6 +274,23 @@ TEST_CASE("rendezvous: a listener is found by what connects to it") {
   at.withdraw_listener(nullptr);
 }
 
+TEST_CASE("rendezvous: processes that share a listener are counted") {
+  const scratch_fabric scratch;
+  rendezvous at = open_in(scratch);
+  const inet_address local4 = v4_address(0x7F000001, 80);
+  CHECK(at.find_sharers(1, local4).count == 0);
+  auto* first = at.publish_listener(1, local4, server);
+  const auto alone = at.find_sharers(1, local4);
+  CHECK(alone.count == 1);
+  CHECK(alone.one == first);
+  REQUIRE(at.publish_listener(1, local4, client) != nullptr);
+  REQUIRE(at.publish_listener(1, v4_address(0, 80), client) != nullptr);
+  REQUIRE(at.publish_listener(2, local4, client) != nullptr);
+  CHECK(at.find_sharers(1, local4).count == 2);
+  at.withdraw_listener(first);
+  CHECK(at.find_sharers(1, local4).count == 1);
+}
+
 TEST_CASE("rendezvous: IPv4 mapped into IPv6 meets the same listener") {
   const scratch_fabric scratch;
   rendezvous at = open_in(scratch);

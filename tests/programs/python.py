@@ -4,7 +4,7 @@ import pathlib
 import re
 import sys
 
-from stage import IS_LONG, START, Lo, free_port, group_members, main, wait_until
+from stage import HOST, IS_LONG, START, Lo, free_port, group_members, main, need, wait_until
 
 PROGRAM = pathlib.Path(__file__).resolve().parent / "python_ends.py"
 CLIENTS = 4
@@ -35,7 +35,23 @@ def on_tcp(stage, name):
     server.stop()
 
 
+def activated(stage):
+    """The listener is opened by another program, which makes room for the server when a client
+    comes."""
+    need("systemd-socket-activate")
+    port = free_port()
+    kept = [f"-E{name}" for name in ("LD_PRELOAD", *stage.environment)
+            if name.startswith(("LD_", "DIBSOCK"))]
+    server = stage.serve(port, "systemd-socket-activate", *kept, "-l", f"{HOST}:{port}",
+                         sys.executable, PROGRAM, "Activated", "serve", port)
+    client = stage.start(sys.executable, PROGRAM, "Activated", "talk", port, 100 if IS_LONG else 16)
+    stage.require_smcd(port, client, CLIENTS)
+    client.wait(60)
+    server.stop()
+
+
 main({
+    "activated": activated,
     "asyncio": lambda stage: on_memory(stage, "Asyncio"),
     "connection": lambda stage: on_memory(stage, "Connection"),
     "manager": lambda stage: on_memory(stage, "Manager"),

@@ -208,6 +208,19 @@ class Threading(Socketserver):
     kind = socketserver.ThreadingMixIn
 
 
+class Activated(Threading):
+    """Serves on a listener that it was given, as number 3."""
+
+    @classmethod
+    def serve(cls, port):
+        class Given(socketserver.ThreadingMixIn, Server):
+            daemon_threads = True
+        with Given((HOST, port), Echo, bind_and_activate=False) as server:
+            server.socket.close()
+            server.socket = socket.socket(fileno=3)
+            server.serve_forever()
+
+
 class Forking(Socketserver):
     kind = socketserver.ForkingMixIn
 
