@@ -108,6 +108,44 @@ def group_members(group):
     return members
 
 
+class Watchdog:
+    """Outlives a test that is killed, to end the process groups that it leaves behind."""
+
+    def __init__(self, directory):
+        listening, self.telling = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            os.close(self.telling)
+            self.watch(listening, directory)
+        os.close(listening)
+
+    def tell(self, group):
+        os.write(self.telling, b"%d\n" % group)
+
+    def end(self):
+        """The test has looked after everything itself."""
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.telling)
+
+    @staticmethod
+    def watch(listening, directory):
+        os.setsid()  # whoever kills the test's group does not mean this process
+        for sign in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+            signal.signal(sign, signal.SIG_IGN)
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in 0, 1, 2:  # nobody waits for the end of what is printed here
+            os.dup2(null, number)
+        with open(listening) as told:
+            for group in told.read().split():
+                try:
+                    os.killpg(int(group), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        shutil.rmtree(directory, ignore_errors=True)
+        os._exit(0)
+
+
 class Program:
     """A started program, leader of a process group; what it prints goes to a file."""
 
@@ -177,6 +215,7 @@ class Stage:
         self.environment.update(DIBSOCK_FABRIC=str(self.fabric), HOME=str(self.scratch), LC_ALL="C")
 
     def __enter__(self):
+        self.watchdog = Watchdog(self.root)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -184,6 +223,7 @@ class Stage:
             program.kill()
             if kind is not None and kind is not SystemExit:
                 print(f"--- {program.name}:\n{program.output()[-4000:]}", file=sys.stderr)
+        self.watchdog.end()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def become(self, user):
@@ -208,6 +248,7 @@ class Stage:
         program = Program(name, command, self.scratch / f"{name}.log", self.environment,
                           self.scratch, self.identity)
         self.programs.append(program)
+        self.watchdog.tell(program.process.pid)
         return program
 
     def serve(self, port, *command, under=True):
