@@ -279,6 +279,7 @@ class connection {
   void fall_back(decline_code local, decline_code peer) noexcept;
   [[nodiscard]] bool saw_everything(tcp_lane&) noexcept;
   [[nodiscard]] bool is_due() const noexcept;
+  [[nodiscard]] bool is_look_due() const noexcept;
   [[nodiscard]] bool peer_refuses() const noexcept;
   void settle() noexcept;
   void tell_shut() noexcept;

@@ -35,7 +35,7 @@ void connection::advance(tcp_lane& tcp) noexcept {
   if (!is_grown(tcp)) return;
   if (const end_stage at = stage(); at == end_stage::plain || at == end_stage::established) return;
   if (early_.load(std::memory_order_seq_cst) != 0) return;  // [young]
-  if (stage() == end_stage::candidate && !is_due()) return;
+  if (stage() == end_stage::candidate && (!is_due() || !is_look_due())) return;
   const dibs::signal_shield quiet;
   // While fork's copies are open nobody knows who will use the socket: nothing
   // new begins, and what the peer began is declined.
@@ -116,10 +116,16 @@ bool connection::publish_record() noexcept {
   return record_.at != nullptr;
 }
 
+bool connection::is_look_due() const noexcept {
+  return end()->role == handshake_role::client ||
+         end()->calls.load(std::memory_order_relaxed) >=
+             end()->look_at.load(std::memory_order_relaxed);
+}
+
 void connection::look_for_client(tcp_lane& tcp) noexcept {
+  if (!is_look_due()) return;
   const std::uint32_t calls = end()->calls.load(std::memory_order_relaxed);
-  if (calls < end()->look_at) return;
-  end()->look_at = calls + calls / 8 + 1;
+  end()->look_at.store(calls + calls / 8 + 1, std::memory_order_relaxed);
   if (dibs::chaos::one_in(4)) return;
   const dibs::record_ref found =
       stack_->meeting().find({end()->netns, end()->remote, end()->local});

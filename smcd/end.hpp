@@ -73,7 +73,7 @@ struct end_state {
   bool peer_is_done;      // the peer has sent its last CLC message
   std::uint8_t dmb_code;  // size code of our DMB
   std::uint32_t tries;    // candidate, client: looked for the other end so often
-  std::uint32_t look_at;  // candidate, server: look for the other end at this call
+  std::atomic<std::uint32_t> look_at;  // candidate, server: look for the other end at this call
   std::uint64_t netns;
   std::uint64_t socket_cookie;
   dibs::inet_address local;

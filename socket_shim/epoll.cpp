@@ -260,6 +260,22 @@ void epoll_set::follow(member& known) noexcept {
   errno = saved;
 }
 
+// Sets that other processes share, and registrations that cannot be changed as
+// the program would see them, stay with us.
+void epoll_set::give_back_plain(member& known) noexcept {
+  constexpr std::uint32_t ours = EPOLLONESHOT | EPOLLEXCLUSIVE;
+  if (!known.stream->link.is_plain() || (known.wanted & ours) != 0 || owner_ != self.pid() ||
+      self.has_forked()) {
+    return;
+  }
+  const int saved = errno;
+  epoll_event event{};
+  event.events = known.wanted;
+  event.data = known.data;
+  if (real.epoll_ctl(epfd_, EPOLL_CTL_MOD, known.fd, &event) == 0) forget(known);
+  errno = saved;
+}
+
 void epoll_set::pin_to_tcp() noexcept {
   if (is_pinned_) return;
   is_pinned_ = true;

@@ -116,6 +116,9 @@ class epoll_set {
   int tell_kernel(member&, int operation) noexcept;
   void take_over() noexcept;
   void note_lane(member&) noexcept;
+  // A stream that is on TCP for good is the kernel's business alone: the kernel's
+  // registration becomes what the program asked for, and the member goes.
+  void give_back_plain(member&) noexcept;
   void append(member&) noexcept;
   void note_news(member& of) noexcept {
     of.has_news = true;

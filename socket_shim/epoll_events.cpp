@@ -192,6 +192,7 @@ void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) n
   if (known->set != this) return;
   const std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
   if (wanted != 0) report(*known, wanted, now);
+  give_back_plain(*known);
 }
 
 bool epoll_set::may_be_clc(const epoll_event& event) noexcept {

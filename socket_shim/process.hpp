@@ -178,6 +178,8 @@ inline pinned process::find_live(int fd) noexcept {
     if (found == nullptr ||
         found->kind.load(std::memory_order_relaxed) != endpoint::kind_of::stream) [[likely]]
       return {};
+    // For good, unless it was closed meanwhile.
+    if (found->link.is_plain() && table_.find(fd) == found) return {};
     found->pins.fetch_add(1, std::memory_order_seq_cst);
     // It may have been closed meanwhile, and even be another one by now. What
     // the table still shows while it is pinned, stays.
