@@ -24,6 +24,8 @@ constexpr std::size_t records_at =
 constexpr std::size_t file_size = records_at + rendezvous::record_count * record_stride;
 constexpr std::size_t lazy_pages = (file_size - listeners_at) / page_size;
 static_assert(sizeof(device_entry) == 32 && sizeof(listener_entry) == cache_line);
+static_assert(rendezvous::listeners_per_page * sizeof(listener_entry) == page_size &&
+              rendezvous::records_per_page * record_stride == page_size);
 static_assert(listeners_at % page_size == 0 && records_at % page_size == 0);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -236,6 +236,9 @@ class rendezvous {
   static constexpr std::uint32_t device_count = 2048;
   static constexpr std::uint32_t listener_count = 4096;
   static constexpr std::uint32_t record_count = 16384;
+  // Where one slot's page is not reserved, none of its others is.
+  static constexpr std::uint32_t listeners_per_page = 64;
+  static constexpr std::uint32_t records_per_page = 8;
 
  private:
   struct header;

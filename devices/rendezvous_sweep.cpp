@@ -46,7 +46,10 @@ void rendezvous::leave(const gid& id) noexcept {
   }
   for (std::uint32_t index = 0; index < record_count; ++index) {
     record* entry = record_at(index);
-    if (entry == nullptr) continue;
+    if (entry == nullptr) {
+      index |= records_per_page - 1;
+      continue;
+    }
     take_back(*entry, who);
     const std::uint64_t state = entry->state.load(std::memory_order_acquire);
     const std::uint64_t stage = state & record_state_mask;
@@ -56,8 +59,11 @@ void rendezvous::leave(const gid& id) noexcept {
     if (stage == record_joined && entry->server.device == id) release(ref, false);
   }
   for (std::uint32_t index = 0; index < listener_count; ++index) {
-    if (listener_entry* entry = listener_at(index))
+    if (listener_entry* entry = listener_at(index)) {
       leave_slot(entry->state, entry->device, id, who);
+    } else {
+      index |= listeners_per_page - 1;
+    }
   }
   for (std::uint32_t index = 0; index < device_count; ++index) {
     device_entry& entry = *device_at(index);

@@ -110,13 +110,17 @@ bool connection::enter_young() noexcept {
 }
 
 void connection::leave_early(std::size_t received, std::size_t sent) noexcept {
-  if (received + sent > 0) {
+  if (end_state* grown = end(); grown != nullptr && received + sent > 0) {
+    grown->calls.fetch_add(1, std::memory_order_relaxed);
+    if (received > 0) grown->receiving.tcp_bytes.fetch_add(received, std::memory_order_relaxed);
+    if (sent > 0) grown->sending.tcp_bytes.fetch_add(sent, std::memory_order_relaxed);
+  } else if (received + sent > 0) {
     young_.received.fetch_add(received);
     young_.sent.fetch_add(sent);
     young_.calls.fetch_add(1);
     dibs::chaos::stall();
     // Either the one who let it grow sees these, or we see the end.
-    if (end_state* grown = end_.load()) hand_over(*grown);
+    if (end_state* grown_now = end_.load()) hand_over(*grown_now);
   }
   early_.fetch_sub(1, std::memory_order_release);
 }

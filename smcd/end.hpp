@@ -68,11 +68,11 @@ struct end_state {
   std::atomic<std::uint32_t> calls;    // that moved bytes
   std::atomic<end_stage> stage;
   handshake_role role;
-  bool is_native;         // made by the Asio transport
-  bool is_clc_marked;     // the mark of the message in `talk` is published
-  bool peer_is_done;      // the peer has sent its last CLC message
-  std::uint8_t dmb_code;  // size code of our DMB
-  std::uint32_t tries;    // candidate, client: looked for the other end so often
+  bool is_native;                      // made by the Asio transport
+  bool is_clc_marked;                  // the mark of the message in `talk` is published
+  bool peer_is_done;                   // the peer has sent its last CLC message
+  std::uint8_t dmb_code;               // size code of our DMB
+  std::uint32_t tries;                 // candidate, client: looked for the other end so often
   std::atomic<std::uint32_t> look_at;  // candidate, server: look for the other end at this call
   std::uint64_t netns;
   std::uint64_t socket_cookie;

@@ -162,8 +162,8 @@ bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
   std::array<epoll_event, most_from_kernel> events;
   const timespec left = until.is_never() ? timespec{} : until.left();
   const int room = std::min(now.count, static_cast<int>(events.size()));
-  const int found =
-      real.epoll_pwait2(epfd, events.data(), room, until.is_never() ? nullptr : &left, mask);
+  const int found = until.is_never() ? real.epoll_pwait(epfd, events.data(), room, -1, mask)
+                                     : real.epoll_pwait2(epfd, events.data(), room, &left, mask);
   if (found < 0) {
     is_missing.store(errno == ENOSYS, std::memory_order_relaxed);
     now.done = errno == ENOSYS ? 0 : -1;

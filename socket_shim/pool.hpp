@@ -41,7 +41,7 @@ class pool {
   }
 
  private:
-  static constexpr std::size_t chunk = 64;
+  static constexpr std::size_t chunk = sizeof(T) <= 4096 ? 64 : 2;  // all of it is touched
   static constexpr unsigned address_bits = 48;  // of user space, x86-64 and arm64
 
   // The first free object and, above it, how often that changed: an object that
