@@ -335,6 +335,48 @@ static void nested(struct pair p) {
   close_pair(p);
 }
 
+/* A member whose connection comes to stay on TCP is told of as before. */
+static void kept_on_tcp(struct pair p) {
+  static const uint32_t modes[] = {0, EPOLLET, EPOLLONESHOT};
+  int sets[3];
+  for (uint64_t i = 0; i < 3; ++i) {
+    sets[i] = new_set();
+    ctl(sets[i], EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | modes[i], 10 + i);
+    no_event(sets[i]);
+  }
+  CHECK(end_set(p.ours, SOL_SOCKET, SO_TIMESTAMP, 1) == 0);
+  uint64_t at = 0;
+  for (int round = 0; round < 4; ++round, at += 100) {
+    put_and_arrive(p, 100, 6, at);
+    for (uint64_t i = 0; i < 3; ++i) {
+      CHECK(one_event(sets[i], 10 + i) == EPOLLIN);
+      if (i == 0) CHECK(one_event(sets[i], 10 + i) == EPOLLIN);
+      if (i == 1) no_edge(sets[i], p.ours);
+      if (i == 2) no_event(sets[i]);
+    }
+    drain(p, 100, 6, at);
+    no_event(sets[0]);
+    ctl(sets[2], EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 12);
+    no_event(sets[2]);
+  }
+  ctl(sets[0], EPOLL_CTL_MOD, p.ours.fd, EPOLLOUT, 20);
+  CHECK(one_event(sets[0], 20) == EPOLLOUT);
+  struct epoll_event again = {.events = EPOLLIN};
+  CHECK(epoll_ctl(sets[0], EPOLL_CTL_ADD, p.ours.fd, &again) == -1 && errno == EEXIST);
+  ctl(sets[0], EPOLL_CTL_DEL, p.ours.fd, 0, 0);
+  no_event(sets[0]);
+  ctl(sets[0], EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 30);
+  put_and_arrive(p, 100, 6, at);
+  CHECK(one_event(sets[0], 30) == EPOLLIN);
+  CHECK(one_event(sets[1], 11) == EPOLLIN);
+  drain(p, 100, 6, at);
+  CHECK(end_shutdown(p.theirs, SHUT_WR) == 0);
+  await_bits(sets[0], 30, EPOLLIN);
+  close_pair(p);
+  no_event(sets[0]);
+  for (int i = 0; i < 3; ++i) close(sets[i]);
+}
+
 static void exclusive(struct pair p) {
   const int set = new_set();
   ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLEXCLUSIVE, 5);
@@ -738,6 +780,7 @@ int main(int count, char** arguments) {
   run_each("closed inside", closed_inside);
   run_with("before connect", SELF, before_connect);
   run_each("nested", nested);
+  run_each("kept on tcp", kept_on_tcp);
   run_each("exclusive", exclusive);
   run_each("twice", twice);
   run_with("fair", SELF, fair);
