@@ -11,7 +11,8 @@ void publish_listener(int fd) noexcept;
 
 // A number that we know nothing of is about to be used as a listener may be: if
 // it is one, which another program opened before this one began or that was passed
-// to it, then it is treated as if this process had called listen().
+// to it, then it is treated as if this process had called listen(). Asks the
+// kernel, which a sandbox may forbid: only where sockets are the matter already.
 void adopt_listener(int fd) noexcept;
 
 // The whole of connect(2).

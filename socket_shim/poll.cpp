@@ -4,7 +4,6 @@
 #include <devices/ticks.hpp>
 #include <socket_shim/call_memory.hpp>
 #include <socket_shim/epoll.hpp>
-#include <socket_shim/meet.hpp>
 #include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -236,10 +235,7 @@ bool concerns_us(pollfd* fds, nfds_t count) noexcept {
   bool any = false;
   for (nfds_t i = 0; i < count; ++i) {
     const endpoint* known = self.find(fds[i].fd);
-    if (known == nullptr) {
-      if (self.is_first_look(fds[i].fd)) adopt_listener(fds[i].fd);
-      continue;
-    }
+    if (known == nullptr) continue;
     if (known->kind == endpoint::kind_of::epoll && known->set != nullptr &&
         known->set->has_members()) {
       known->set->pin_to_tcp();

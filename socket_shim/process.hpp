@@ -7,7 +7,6 @@
 #include <smcd/stack.hpp>
 #include <socket_shim/fd_table.hpp>
 
-#include <array>
 #include <cstdint>
 #include <utility>
 
@@ -85,16 +84,6 @@ class process {
   [[nodiscard]] bool take_new(int fd) noexcept {
     return fd >= 0 && new_tcp_.compare_exchange_strong(fd, -1, std::memory_order_relaxed);
   }
-  // True once for each of the lower numbers: poll asks only then whether a number
-  // that we do not know is a listener.
-  [[nodiscard]] bool is_first_look(int fd) noexcept {
-    const auto number = static_cast<unsigned>(fd);
-    if (number / 64 >= looked_at_.size()) return false;
-    std::atomic<std::uint64_t>& word = looked_at_[number / 64];
-    const std::uint64_t bit = std::uint64_t{1} << number % 64;
-    return (word.load(std::memory_order_relaxed) & bit) == 0 &&
-           (word.fetch_or(bit, std::memory_order_relaxed) & bit) == 0;
-  }
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_.load(std::memory_order_relaxed); }
   // Others may hold what this process holds.
   [[nodiscard]] bool has_forked() const noexcept {
@@ -162,7 +151,6 @@ class process {
   dibs::shared_lock first_use_;
   std::atomic<std::uint32_t> pid_{0};
   std::atomic<int> new_tcp_{-1};
-  std::array<std::atomic<std::uint64_t>, 16> looked_at_{};
   std::atomic<bool> has_forked_{false};
   std::atomic<bool> has_left_{false};
   std::atomic<bool> is_distrustful_{false};

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/select.h>
 #include <sys/wait.h>
 
 /* ---- the program that is given a listener ---------------------------------- */
@@ -34,14 +33,6 @@ static void use_first(int listener, const char* how) {
     const int set = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN};
     CHECK(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, listener, &event) == 0);
-  } else if (strcmp(how, "poll") == 0) {
-    CHECK(poll_one(listener, POLLIN, 0) == 0);
-  } else if (strcmp(how, "select") == 0) {
-    fd_set in;
-    struct timeval none = {0, 0};
-    FD_ZERO(&in);
-    FD_SET(listener, &in);
-    CHECK(select(listener + 1, &in, NULL, NULL, &none) == 0);
   } else if (strcmp(how, "ask") == 0) {
     int listens = 0;
     socklen_t size = sizeof listens;
@@ -136,7 +127,7 @@ static void done(const char* what) {
 }
 
 static void first_uses(void) {
-  static const char* const ways[] = {"epoll", "poll", "select", "ask", "accept"};
+  static const char* const ways[] = {"epoll", "ask", "accept"};
   for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
     const int listener = make_listener(ways[i]);
     const pid_t image = start_image(listener, ways[i]);
