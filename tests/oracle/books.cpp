@@ -20,6 +20,11 @@ constexpr int state_syn_sent = 2;
 constexpr int state_fin_wait_1 = 4;
 constexpr int state_fin_wait_2 = 5;
 constexpr int state_close = 7;
+constexpr int state_last_ack = 9;
+constexpr int state_closing = 11;
+
+// A window that was closed is asked for again after 200 ms.
+constexpr double patience = 0.6;
 
 bool ask(int fd, tcp_info& info) {
   std::memset(&info, 0, sizeof info);
@@ -194,8 +199,6 @@ bool books::has_arrived(int fd, std::size_t end) const {
 
 int books::settle() {
   int late = 0;
-  // A window that was closed is asked for again after 200 ms.
-  constexpr double patience = 0.6;
   std::uint32_t done = 0;
   for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
     const int end = end_of(fd);
@@ -213,6 +216,23 @@ int books::settle() {
     }
   }
   return late;
+}
+
+void books::await_fin_acks() {
+  const double since = seconds();
+  for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
+    const int end = end_of(fd);
+    if (end < 0 || !in_.ends[static_cast<std::size_t>(end)].shut_write ||
+        unread(static_cast<int>(peer_of(static_cast<std::size_t>(end)))) > determined_bytes) {
+      continue;
+    }
+    tcp_info info;
+    while (ask(fd, info) && seconds() - since < patience &&
+           (info.tcpi_state == state_fin_wait_1 || info.tcpi_state == state_last_ack ||
+            info.tcpi_state == state_closing)) {
+      ::sched_yield();
+    }
+  }
 }
 
 void books::publish() {

@@ -65,6 +65,9 @@ class books {
   // Before a step: what went to this process' ends has arrived. How many ends
   // wait for something in vain.
   [[nodiscard]] int settle();
+  // What this process' ends have ended is known to their peers: TCP tells that,
+  // as an edge, when it likes to.
+  void await_fin_acks();
   // After it: what this process' ends have sent, for the peer's settle().
   void publish();
 

@@ -54,6 +54,7 @@ struct end_book {
   bool resets;            // its close will (SO_LINGER)
   bool expects_reset;     // the peer's kernel has sent one, or will
   bool is_haunted;        // by a holder that was killed
+  bool had_bulk;          // more unread than must have arrived, at any time
   bool trickles;          // had more unread than must have arrived, at the last wait
   std::int32_t low_mark;  // SO_RCVLOWAT
   std::int32_t calls;     // that moved bytes

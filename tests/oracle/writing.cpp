@@ -164,6 +164,7 @@ void take_writing_step(call& c) {
   if (may_reset && c.book.unread(end) > determined_bytes) return c.skip();  // it loses some
   const bool is_read = is_put && is_taken(c, end, size);
   if (!is_read && unread + size > absorbed_bytes) return c.skip();
+  if (unread + size > determined_bytes) c.in.ends[peer_of(at)].had_bulk = true;
   if (is_put) {
     const auto piece = std::clamp<std::size_t>(static_cast<std::size_t>(c.arg(2)), 1, memory_size);
     return write_rest(c, fd, end, size, 0, piece);
