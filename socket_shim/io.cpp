@@ -81,10 +81,12 @@ msghdr message_of(smcd::buffers list) noexcept {
   return message;
 }
 
-// SO_RCVTIMEO or SO_SNDTIMEO, asked of the kernel once.
-deadline deadline_of(std::atomic<std::uint64_t>& timeout_us, int fd, int option) noexcept {
+// SO_RCVTIMEO or SO_SNDTIMEO, asked of the kernel once; or each time if a child
+// may have set it.
+deadline deadline_of(const endpoint& on, std::atomic<std::uint64_t>& timeout_us, int fd,
+                     int option) noexcept {
   std::uint64_t us = timeout_us.load(std::memory_order_relaxed);
-  if (us == endpoint::not_asked) [[unlikely]] {
+  if (us == endpoint::not_asked || on.was_shared.load(std::memory_order_relaxed)) [[unlikely]] {
     timeval value{};
     socklen_t size = sizeof value;
     us = real.getsockopt(fd, SOL_SOCKET, option, static_cast<void*>(&value), &size) == 0
@@ -174,7 +176,7 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::
     } else if ((done > 0 && done >= least) || !is_blocking(from, fd, flags)) {
       return done > 0 ? done : fail(EAGAIN);
     }
-    if (!has_waited) until = deadline_of(from.receive_timeout_us, fd, SO_RCVTIMEO);
+    if (!has_waited) until = deadline_of(from, from.receive_timeout_us, fd, SO_RCVTIMEO);
     has_waited = true;
     // With a low mark the kernel does not tell of the first byte either.
     const woken why =
@@ -235,7 +237,7 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags, std:
       return fail(code);
     }
     if (!is_blocking(to, fd, flags)) return done > 0 ? done : fail(EAGAIN);
-    if (!has_waited) until = deadline_of(to.send_timeout_us, fd, SO_SNDTIMEO);
+    if (!has_waited) until = deadline_of(to, to.send_timeout_us, fd, SO_SNDTIMEO);
     has_waited = true;
     const woken why = wait_stream(to, fd, POLLOUT, until);
     if (why == woken::timeout) return done > 0 ? done : fail(EAGAIN);
