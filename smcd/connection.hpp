@@ -84,7 +84,7 @@ class connection {
   [[nodiscard]] bool has_dmb_input_ahead(tcp_lane&) noexcept;
   // May the peer write to a DMB of ours?
   [[nodiscard]] bool has_dmb() const noexcept {
-    return inbound_.control.load(std::memory_order_acquire) != nullptr;
+    return meets_marks() && inbound_.control.load(std::memory_order_acquire) != nullptr;
   }
   // May a write take bytes? On the TCP lane the kernel must be asked besides.
   // False leaves word with the reader, who will wake the waiters of this end.
