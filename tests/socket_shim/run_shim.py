@@ -214,7 +214,9 @@ def main():
             sys.stderr.write(output.decode(errors="replace"))
             status = 1
         if options.sweep and options.shim and status == 0:
-            run([options.sweep], environment, options.timeout)
+            # In good order: chaos is for the program.
+            calm = environment_for(fabric, options.shim, options.env)
+            run([options.sweep], calm, options.timeout)
             left = [name for name in fabric.files() if name != "rendezvous"]
             if left:
                 print(f"left in the fabric: {' '.join(left)}", file=sys.stderr)
