@@ -102,8 +102,14 @@ static void number_given_anew(struct pair p) {
 }
 
 /* Not even the new number comes from libc: another connection takes the place
- * of the old one, or a file does. After a while that is found out. */
+ * of the old one, or a file does. After a while that is found out. But bytes past
+ * the library in the middle of a handshake end the connection, and when it is at its
+ * worst there may be one at any time. */
 static void replaced_unseen(struct pair p) {
+  if (is_rough()) {
+    close_pair(p);
+    return;
+  }
   const struct pair q = make_pair(AS_CLIENT, V4);
   warm_up(q);
   CHECK(unseen(SYS_dup3, q.ours.fd, p.ours.fd, O_CLOEXEC) == p.ours.fd);
