@@ -168,13 +168,18 @@ TEST_CASE_TEMPLATE("cancel: a connect that had to wait ends as the listener does
   closed.listener.close();
   // Room for everybody.
   const std::function<void()> accept = [&] {
-    taken.listener.async_accept([&](error_code, auto) { accept(); });
+    taken.listener.async_accept([&](error_code code, auto) {
+      if (!code) accept();
+    });
   };
   accept();
   while (!success.code || !failure.code) context.run_one();
   CHECK(*success.code == error_code());
   CHECK(*failure.code == asio::error::connection_refused);
   CHECK(client.remote_endpoint() == taken.listener.local_endpoint());
+  // Asio's io_uring does not survive an accept that waits when its context ends.
+  taken.listener.close();
+  context.run();
 }
 
 TEST_CASE("cancel: an accept ends by signal, cancel and close, and can be asked again") {
