@@ -5,6 +5,7 @@
 
 #include <support/child_process.hpp>
 #include <support/random.hpp>
+#include <support/sanitizers.hpp>
 #include <support/scratch_fabric.hpp>
 
 #include <doctest/doctest.h>
@@ -269,7 +270,8 @@ void stop_in_the_midst(int) {
 
 }  // namespace
 
-TEST_CASE("rendezvous: who is in the midst of making something cannot stop") {
+TEST_CASE("rendezvous: who is in the midst of making something cannot stop" *
+          doctest::skip(support::is_tsan)) {
   const scratch_fabric scratch;
   support::child_process child([&] {
     auto at = rendezvous::open(scratch.open());

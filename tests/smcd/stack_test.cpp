@@ -2,6 +2,7 @@
 #include <smcd/stack.hpp>
 
 #include <support/child_process.hpp>
+#include <support/sanitizers.hpp>
 #include <support/scratch_fabric.hpp>
 #include <support/tiny_tmpfs.hpp>
 #include <support/two_ends.hpp>
@@ -130,7 +131,8 @@ void leave_in_the_midst(int) {
 
 }  // namespace
 
-TEST_CASE("stack: a process that ends while a thread makes a record is swept like a killed one") {
+TEST_CASE("stack: a process that ends while a thread makes a record is swept like a killed one" *
+          doctest::skip(support::is_tsan)) {
   const scratch_fabric scratch;
   const dibs::connection_key key{1, dibs::v4_address(1, 1), dibs::v4_address(1, 2)};
   support::child_process child([&] {
