@@ -57,8 +57,9 @@ static void go_on(struct pair p, int listener, const struct sockaddr_storage* at
   CHECK(q.theirs.fd >= 0 && close(listener) == 0);
   talk(q, 3);
   close_pair(q);
-  for (int how = SELF; how <= AS_SERVER; ++how) {
-    q = make_pair(how, V4);
+  static const enum pairing every_way[] = {SELF, AS_CLIENT, AS_SERVER};
+  for (size_t i = 0; i < 3; ++i) {
+    q = make_pair(every_way[i], V4);
     talk(q, 5);
     close_pair(q);
   }
