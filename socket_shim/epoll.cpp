@@ -230,10 +230,12 @@ void epoll_set::forget(member& known) noexcept {
 
 // As the kernel does it: what has nothing to tell yet gets its place when it has.
 void epoll_set::note_if_ready(member& known) noexcept {
+  const int saved = errno;
   known.has_news = true;
   if (events_in_memory(known) != 0 || known.stream->link.is_half_shut() || waits_for_room_) {
     append(known);
   }
+  errno = saved;
 }
 
 void epoll_set::append(member& known) noexcept {
