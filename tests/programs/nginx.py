@@ -12,9 +12,9 @@ from stage import IS_LONG, START, Lo, group_members, main, need_root, wait_until
 def on_memory(stage):
     server, port, digests = web.serve_nginx(stage)
     lo = Lo()
-    client = web.fetch(stage, port, digests, rounds=100 if IS_LONG else 10)
+    client = web.fetch(stage, port, digests, rounds=100 if IS_LONG else 20)
     stage.require_smcd(port, client, 4)
-    lo.require_below(0.05, web.fetched_bytes(client.wait()), START)
+    lo.require_below(0.05, web.fetched_bytes(client.wait()), 4 * START)
     for name, connections in ("612", 16), ("65537", 4):
         client = web.wrk(stage, port, name, connections, 5 if IS_LONG else 1)
         stage.require_smcd(port, client, connections)
