@@ -171,9 +171,12 @@ class connection {
   // threads that still run.
   close_way say_goodbye(tcp_lane&) noexcept;
 
-  // Fork: called in the parent before, in the child after.
+  // Fork: called in the parent before, in the child after. Under the lock: what a
+  // handshake of another thread makes of the connection, the copy must have seen.
   void share() noexcept {
-    if (!is_young()) end()->holders.fetch_add(1, std::memory_order_relaxed);
+    if (is_young()) return;
+    const dibs::lock_guard guard(end()->talk_lock);
+    end()->holders.fetch_add(1, std::memory_order_relaxed);
   }
   void unshare() noexcept {
     if (!is_young()) end()->holders.fetch_sub(1, std::memory_order_relaxed);

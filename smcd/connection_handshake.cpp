@@ -37,11 +37,11 @@ void connection::advance(tcp_lane& tcp) noexcept {
   if (early_.load(std::memory_order_seq_cst) != 0) return;  // [young]
   if (stage() == end_stage::candidate && (!is_due() || !is_look_due())) return;
   const dibs::signal_shield quiet;
+  const dibs::lock_guard guard(end()->talk_lock);
+  if (guard.is_nested()) return;
   // While fork's copies are open nobody knows who will use the socket: nothing
   // new begins, and what the peer began is declined.
   const bool is_shared = end()->holders.load(std::memory_order_relaxed) > 1;
-  const dibs::lock_guard guard(end()->talk_lock);
-  if (guard.is_nested()) return;
   if (stage() == end_stage::candidate && !is_shared) look_for_peer(tcp);
   if (stage() == end_stage::joined) {
     if (!is_shared) {

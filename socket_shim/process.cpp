@@ -334,7 +334,8 @@ void process::after_failed_exec() noexcept {
 // ---- fork ------------------------------------------------------------------
 
 void process::before_fork() noexcept {
-  if (stack_.load(std::memory_order_acquire) == nullptr) return;
+  // A child of fork that has no stack yet holds connections, too.
+  if (live_.load(std::memory_order_acquire) == nullptr) return;
   // What parent and child share must be known to both.
   for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
     if (const pinned known = find_live(fd); known && known->link.is_young()) {
@@ -358,7 +359,10 @@ void process::after_fork_in_child() noexcept {
   reset_waiting();
   new (&opening_) dibs::shared_lock;  // its holder may be a thread that is not here
   new (&first_use_) dibs::shared_lock;
-  if (stack_.load(std::memory_order_acquire) == nullptr) return;
+  if (stack_.load(std::memory_order_acquire) == nullptr &&
+      live_.load(std::memory_order_acquire) == nullptr) {
+    return;
+  }
   // The parent's stack stays where it is, for inherited connections. New ones,
   // and those that did not switch yet, belong to a stack of our own.
   for_each_stream([](endpoint& at) noexcept {

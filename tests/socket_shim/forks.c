@@ -115,6 +115,44 @@ static void handed_over(struct pair p) {
   CHECK(end_close(p.theirs) == 0);
 }
 
+/* The child has a child that becomes another program, before it does anything itself, and only
+ * then the parent closes its copy: as socat does. */
+static void grandchild(struct pair p) {
+  if (p.theirs.by == NULL) {
+    close_pair(p);
+    return;
+  }
+  int told[2];
+  int telling[2];
+  char byte;
+  CHECK(pipe(told) == 0 && pipe(telling) == 0);
+  CHECK(fcntl(p.ours.fd, F_SETFD, FD_CLOEXEC) == 0);
+  const pid_t child = fork_now();
+  if (child == 0) {
+    const pid_t other = fork_now();
+    if (other == 0) {
+      execl("/bin/true", "true", NULL);
+      _exit(1);
+    }
+    reap(other);
+    CHECK(write(told[1], "x", 1) == 1);
+    CHECK(read(telling[0], &byte, 1) == 1);
+    talk(p, 1);
+    check_lane(p);
+    _exit(0);
+  }
+  CHECK(read(told[0], &byte, 1) == 1);
+  CHECK(close(p.ours.fd) == 0);
+  CHECK(write(telling[1], "x", 1) == 1);
+  reap(child);
+  CHECK(end_recv(p.theirs, &byte, 1, 0) == 0);
+  CHECK(end_close(p.theirs) == 0);
+  for (int i = 0; i < 2; ++i) {
+    close(told[i]);
+    close(telling[i]);
+  }
+}
+
 /* The child leaves bytes unread that the parent reads. */
 static void child_exits(struct pair p) {
   for (int round = 0; round < 4; ++round) {
@@ -509,6 +547,7 @@ int main(int count, char** arguments) {
     run_each("by turns", by_turns);
     run_each("both write", both_write);
     run_each("handed over", handed_over);
+    run_each("grandchild", grandchild);
     run_each("child exits", child_exits);
   }
   return 0;
