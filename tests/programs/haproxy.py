@@ -36,10 +36,9 @@ def on_memory(stage, mode, option):
     server, front, back, digests = serve(stage, mode, option)
     lo = Lo()
     client = web.fetch(stage, front, digests, rounds=100 if IS_LONG else 16)
-    for port in front, back:
-        stage.require_smcd(port, client, 4)
+    stage.require_smcd(front, client, 4, back)
     lo.require_below(0.05, 2 * web.fetched_bytes(client.wait()), 2 * 4 * START)
-    client = web.wrk(stage, front, "612", 16, 5 if IS_LONG else 1)
+    client = web.wrk(stage, front, "612", 16, 5 if IS_LONG else 2)
     stage.require_smcd(front, client, 16)
     web.require_wrk(client.wait())
     web.require_ab(web.ab(stage, front, "65537", 1000).wait(), 1000)

@@ -16,7 +16,7 @@ def on_memory(stage):
     stage.require_smcd(port, client, 4)
     lo.require_below(0.05, web.fetched_bytes(client.wait()), 4 * START)
     for name, connections in ("612", 16), ("65537", 4):
-        client = web.wrk(stage, port, name, connections, 5 if IS_LONG else 1)
+        client = web.wrk(stage, port, name, connections, 5 if IS_LONG else 2)
         stage.require_smcd(port, client, connections)
         web.require_wrk(client.wait())
     for keep_alive in True, False:

@@ -2,10 +2,12 @@
 // An HTTP server that sends bodies back, alone or as a cluster, and its client:
 //   node_http.js serve PORT alone|shared|handed
 //   node_http.js talk PORT CONNECTIONS ROUNDS
-// The server tells the digest of what it got; the client compares all three.
+// The server tells the digest of what it got; the client compares all three. It goes on until
+// the test has seen its connections: a file tells.
 'use strict';
 const cluster = require('cluster');
 const crypto = require('crypto');
+const fs = require('fs');
 const http = require('http');
 
 const host = '127.0.0.1';
@@ -80,7 +82,7 @@ async function talk(port, connections, rounds) {
     total += size;
   }
   async function converse() {
-    for (let round = 0; round < rounds; ++round) {
+    for (let round = 0; round < rounds || !fs.existsSync('seen'); ++round) {
       for (const size of sizes) {
         for (const path of ['/whole', '/pieces']) {
           await count(path, crypto.randomBytes(size));

@@ -51,7 +51,7 @@ def bench(stage):
     client(stage, programs, "pgbench", port, "-q", "-i", "-s", 2).wait()
     for mode in "simple", "extended", "prepared":
         bench = client(stage, programs, "pgbench", port, "-n", "-c", 4, "-j", 2, "-M", mode,
-                       "-T", SECONDS if IS_LONG else 1)
+                       "-T", SECONDS if IS_LONG else 2)
         stage.require_smcd(port, bench, 4)
         output = bench.wait(SECONDS + 40)
         require("number of failed transactions: 0 " in output, f"pgbench: {output}")
@@ -79,7 +79,7 @@ def copy(stage):
                   "-c", "truncate numbers",
                   "-c", f"\\copy numbers from '{there}'",
                   "-c", f"\\copy (select * from numbers order by n) to '{back}'",
-                  "-c", "select pg_sleep(1)")
+                  "-c", f"\\! until test -e '{stage.seen}'; do sleep 0.01; done")
     stage.require_smcd(port, psql)
     psql.wait()
     expected = hashlib.sha256()

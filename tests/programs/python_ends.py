@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers and clients made of what Python has: python_ends.py NAME serve|talk PORT [ROUNDS]
 
-Each talk() checks what comes back, and prints how many bytes it got. A server serves
-until it is told to end by SIGTERM.
+Each talk() checks what comes back, keeps its connections until the test has seen them (a
+file tells), and prints how many bytes it got. A server serves until it is told to end by SIGTERM.
 """
 import asyncio
 import hashlib
@@ -17,6 +17,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 
 HOST = "127.0.0.1"
 CLIENTS = 4
@@ -33,6 +34,15 @@ def messages(seed, rounds):
 def require(condition, what):
     if not condition:
         raise ValueError(what)
+
+
+def are_seen():
+    return os.path.exists("seen")
+
+
+def wait_until_seen():
+    while not are_seen():
+        time.sleep(0.005)
 
 
 def in_threads(converse):
@@ -78,6 +88,8 @@ class Asyncio:
                 writer.write(message)  # read while it is being sent: it may be large
                 require(await reader.readexactly(len(message)) == message, "another message")
                 total += len(message)
+            while not are_seen():
+                await asyncio.sleep(0.005)
             writer.write_eof()
             require(await reader.read() == b"", "more came back")
             writer.close()
@@ -115,6 +127,7 @@ class Connection:
                     back = connection.recv()
                     require(back == {"count": count, "message": message}, "another object")
                     total += len(message)
+                wait_until_seen()
             return total
         return in_threads(converse)
 
@@ -147,6 +160,7 @@ class Manager:
                 shared[number, count] = message
             for count, message in enumerate(messages(number, rounds)):
                 require(shared[number, count] == message, "another value")
+            wait_until_seen()
         context = multiprocessing.get_context("fork")
         processes = [context.Process(target=put, args=(n,)) for n in range(CLIENTS)]
         for process in processes:
@@ -200,6 +214,7 @@ class Socketserver:
                         require(digest == hashlib.sha256(message).hexdigest(), "another digest")
                         require(file.read(len(message)) == message, "another message")
                         total += len(message)
+                    wait_until_seen()
             return total
         return in_threads(converse)
 

@@ -40,7 +40,7 @@ def require_results(stage, port, output, requests):
 
 
 def on_memory(stage):
-    port, requests = free_port(), 100_000 if IS_LONG else 4_000
+    port, requests = free_port(), 100_000 if IS_LONG else 10_000
     server, lo = serve(stage, port), Lo()
     client = benchmark(stage, port, requests, "-c", CLIENTS)
     stage.require_smcd(port, client, CLIENTS)

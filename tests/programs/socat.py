@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """socat in several modes: socat.py DIBSOCK CASE"""
 import hashlib
+import os
 import random
+import shutil
+import threading
+import time
 
-from stage import (HOST, IS_LONG, SEED, START, Lo, free_port, main, need, require, skip,
-                   wait_until)
+from stage import HOST, IS_LONG, SEED, START, Lo, free_port, main, need, require, skip
 
 MIB = 1 << 20
 SIZE = (500 if IS_LONG else 32) * MIB
@@ -20,6 +23,22 @@ def make_file(stage, name, seed):
 def digest(stage, name):
     with open(stage.scratch / name, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def feed(stage, name):
+    """Gives a pipe with a file's content, whose end comes when the test has seen the connection:
+    all of it is in memory within a few hundredths of a second."""
+    pipe = stage.scratch / f"{name}.pipe"
+    os.mkfifo(pipe)
+
+    def write():
+        with open(stage.scratch / name, "rb") as file, open(pipe, "wb") as end:
+            shutil.copyfileobj(file, end)
+            end.flush()
+            while not stage.seen.exists():
+                time.sleep(0.005)
+    threading.Thread(target=write, daemon=True).start()
+    return pipe
 
 
 def require_same(stage, sent, received):
@@ -45,8 +64,8 @@ def both_ways(stage, is_blocking=True):
     for name, seed in ("here", 1), ("there", 2):
         make_file(stage, name, seed)
     lo = Lo()
-    port, server, client = pair(stage, "", files("here", "from_there"),
-                                files("there", "from_here"), is_blocking)
+    port, server, client = pair(stage, "", files(feed(stage, "here"), "from_there"),
+                                files(feed(stage, "there"), "from_here"), is_blocking)
     stage.require_smcd(port, client)
     client.wait()
     server.wait()
@@ -59,7 +78,7 @@ def echo(stage, listens):
     """A child of socat sends back what it gets, until it gets no more."""
     make_file(stage, "there", 1)
     lo = Lo()
-    port, server, client = pair(stage, listens, "EXEC:cat", files("there", "back"))
+    port, server, client = pair(stage, listens, "EXEC:cat", files(feed(stage, "there"), "back"))
     stage.require_smcd(port, client)
     client.wait()
     require_same(stage, "there", "back")

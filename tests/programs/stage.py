@@ -202,6 +202,8 @@ class Stage:
         self.root = pathlib.Path(f"/dev/shm/{PREFIX}{os.getpid()}-programs")
         self.scratch = self.root / "scratch"
         self.fabric = self.root / "fabric"
+        # Programs of ours keep their connections until this exists: `dibsock ss` has shown them.
+        self.seen = self.scratch / "seen"
         self.root.mkdir(0o700)
         self.scratch.mkdir()
         self.fabric.mkdir(0o700)
@@ -267,22 +269,26 @@ class Stage:
         return [end for end in json.loads(shown.stdout)
                 if port in (end["local_port"], end["peer_port"])]
 
-    def require_smcd(self, port, program, count=1):
-        """While the program runs: `count` connections send through memory."""
+    def require_smcd(self, port, program, count=1, *more_ports):
+        """While the program runs: `count` connections of each port send through memory."""
         if SEED:  # refusals are part of it
+            self.seen.touch()
             return
-        def ends_in_memory():
-            ends = [end for end in self.connections(port)
-                    if end["mode"] == "SMCD" and end["tx"]["lane"] == "dmb"]
-            return len(ends) >= count or not program.is_running()
-        wait_until(f"dibsock ss shows {count} x SMCD", ends_in_memory)
+        def is_in_memory(port):
+            return count <= sum(end["mode"] == "SMCD" and end["tx"]["lane"] == "dmb"
+                                for end in self.connections(port))
+        wait_until(f"dibsock ss shows {count} x SMCD", lambda: (
+            all(map(is_in_memory, (port, *more_ports))) or not program.is_running()))
         require(program.is_running(), f"dibsock ss did not show {count} x SMCD in time")
+        self.seen.touch()
 
     def require_tcp(self, port, program, seconds=40):
         """For as long as the program runs: no connection is SMC-D."""
         seen = []
         def look():
             seen.extend(self.connections(port))
+            if seen:
+                self.seen.touch()
             return not program.is_running()
         wait_until(f"{program.name} ends", look, seconds)
         left = [end for end in seen if end["mode"] != "TCP"]
