@@ -4,10 +4,13 @@
 Its workers run as the user that the configuration names. Those of another user
 than the fabric's cannot enter it, and serve over TCP.
 """
+import os
+import shlex
 import signal
 
 import web
-from stage import IS_LONG, START, Lo, group_members, main, need_root, wait_until
+from stage import IS_LONG, START, Lo, group_members, is_listening, main, need_root, wait_until
+
 
 def on_memory(stage):
     server, port, digests = web.serve_nginx(stage)
@@ -43,6 +46,32 @@ def reload(stage):
     server.stop(signal.SIGQUIT)
 
 
+def upgrade(stage):
+    """Another nginx takes the listener over by exec, and the first one ends."""
+    port, digests, command = web.prepare_nginx(stage)
+    told = stage.scratch / "nginx.pid"
+    # It takes no new binary while it is the child of who started it.
+    shell = stage.start("sh", "-c", f"{shlex.join(map(str, command))} & "
+                        f"until test -s {told}; do sleep 0.01; done")
+    shell.wait()
+    wait_until("nginx listens", lambda: is_listening(port))
+
+    def other_pid(than=0):
+        pid = int(told.read_text() or 0) if told.exists() else 0
+        return pid if pid not in (0, than) else None
+    first = wait_until("nginx has told its pid", other_pid)
+    os.kill(first, signal.SIGUSR2)
+    second = wait_until("the new nginx has told its pid", lambda: other_pid(than=first))
+    os.kill(first, signal.SIGQUIT)
+    wait_until("the first nginx has ended",
+               lambda: first not in group_members(shell.process.pid))
+    client = web.fetch(stage, port, digests)
+    stage.require_smcd(port, client, 4)
+    client.wait()
+    os.kill(second, signal.SIGQUIT)
+    wait_until("the new nginx has ended", lambda: not group_members(shell.process.pid))
+
+
 def other_user(stage):
     need_root()
     stage.root.chmod(0o711)
@@ -57,4 +86,4 @@ def other_user(stage):
     server.stop(signal.SIGQUIT)
 
 
-main({"memory": on_memory, "reload": reload, "other_user": other_user})
+main({"memory": on_memory, "reload": reload, "upgrade": upgrade, "other_user": other_user})

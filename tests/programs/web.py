@@ -4,6 +4,7 @@ import hashlib
 import pathlib
 import random
 import re
+import shutil
 import sys
 
 from stage import HOST, SECONDS, free_port, need, require
@@ -13,6 +14,11 @@ FETCH = pathlib.Path(__file__).resolve().parent / "fetch.py"
 
 NGINX = """
 user {user};
+# nginx gives a new binary only what is named.
+env LD_PRELOAD;
+env DIBSOCK_FABRIC;
+env DIBSOCK_PATIENCE_US;
+env DIBSOCK_CHAOS;
 worker_processes 2;
 daemon off;
 pid {scratch}/nginx.pid;
@@ -47,15 +53,21 @@ def make_files(stage):
     return digests
 
 
-def serve_nginx(stage, user="root"):
-    """Gives the server, its port, and the digests of what it serves."""
+def prepare_nginx(stage, user="root"):
+    """Gives its port, the digests of what it serves, and its command."""
     need("nginx", "wrk", "ab")
     port, digests = free_port(), make_files(stage)
     configuration = stage.scratch / "nginx.conf"
     configuration.write_text(
         NGINX.format(user=user, scratch=stage.scratch, host=HOST, port=port))
-    server = stage.serve(port, "nginx", "-e", "stderr", "-c", configuration)
-    return server, port, digests
+    # Named in full: that is how a new one is found.
+    return port, digests, (shutil.which("nginx"), "-e", "stderr", "-c", configuration)
+
+
+def serve_nginx(stage, user="root"):
+    """Gives the server, its port, and the digests of what it serves."""
+    port, digests, command = prepare_nginx(stage, user)
+    return stage.serve(port, *command), port, digests
 
 
 def fetch(stage, port, digests, threads=4, rounds=8, under=True):
