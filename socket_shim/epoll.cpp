@@ -161,10 +161,13 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
 }
 
 void epoll_set::note_lane(member& of) noexcept {
-  const bool is_in_memory = of.stream->link.has_dmb();
-  if (is_in_memory == of.is_in_memory) return;
-  of.is_in_memory = is_in_memory;
-  is_in_memory ? ++in_memory_ : --in_memory_;
+  const smcd::connection& link = of.stream->link;
+  const bool has_dmb = link.has_dmb();
+  if (has_dmb != of.has_dmb) has_dmb ? ++with_dmb_ : --with_dmb_;
+  of.has_dmb = has_dmb;
+  const bool is_off_tcp = link.is_established() && link.receives_on() == smcd::lane::dmb;
+  if (is_off_tcp != of.is_off_tcp) is_off_tcp ? ++off_tcp_ : --off_tcp_;
+  of.is_off_tcp = is_off_tcp;
 }
 
 int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
@@ -223,7 +226,8 @@ void epoll_set::forget(member& known) noexcept {
     (before == nullptr ? first_pending_ : before->next_pending) = known.next_pending;
     if (last_pending_ == &known) last_pending_ = before;
   }
-  if (known.is_in_memory) --in_memory_;
+  if (known.has_dmb) --with_dmb_;
+  if (known.is_off_tcp) --off_tcp_;
   count_.fetch_sub(1, std::memory_order_relaxed);
   members.give_back(&known);
 }

@@ -30,7 +30,8 @@ struct member {
   bool has_news = false;        // because something happened
   bool is_spent = false;        // EPOLLONESHOT has fired
   bool is_deaf = false;         // found no place among the waiters of its stream
-  bool is_in_memory = false;    // its stream had a DMB when last looked at
+  bool has_dmb = false;         // its stream did when last looked at
+  bool is_off_tcp = false;      // what comes for its stream did not take TCP then
   std::uint32_t turn = 0;       // the wait that reported it last, and where
   int place = 0;
   member* next_of_bit = nullptr;
@@ -136,7 +137,8 @@ class epoll_set {
   int epfd_ = -1;
   dibs::shared_lock lock_;
   std::atomic<std::uint32_t> count_{0};
-  std::uint32_t in_memory_ = 0;  // members that are
+  std::uint32_t with_dmb_ = 0;  // members that have one
+  std::uint32_t off_tcp_ = 0;   // and that receive there
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
   std::uint32_t departures_ = 0;               // of threads that left something for others

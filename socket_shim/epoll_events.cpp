@@ -44,6 +44,7 @@ std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
       waits_for_room_ = true;
     }
   }
+  note_lane(of);
   return events & of.wanted;
 }
 
@@ -58,6 +59,7 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
     events &= ~input;
   }
   sync_members(*of.stream);
+  note_lane(of);
   const bool is_end = (events & (EPOLLRDHUP | always)) != 0;
   events &= of.wanted | always;
   // An edge tells all that is true, and so does what is told once.
@@ -114,7 +116,7 @@ bool epoll_set::gather() noexcept {
       for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) note_news(*at);
     });
   }
-  return in_memory_ < count_.load(std::memory_order_relaxed);
+  return off_tcp_ < count_.load(std::memory_order_relaxed);
 }
 
 void epoll_set::collect(turn& now) noexcept {
@@ -155,7 +157,7 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
 bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
                                const sigset_t* mask) noexcept {
   static std::atomic<bool> is_missing{false};  // epoll_pwait2, Linux 5.11
-  if (!is_alone() || in_memory_ != 0 || waiting_ != 0 || dibs::chaos::one_in(4) ||
+  if (!is_alone() || with_dmb_ != 0 || waiting_ != 0 || dibs::chaos::one_in(4) ||
       is_missing.load(std::memory_order_relaxed)) {
     return false;
   }

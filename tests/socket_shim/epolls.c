@@ -498,6 +498,46 @@ static void in_order(struct pair p) {
   close(set);
 }
 
+/* Writes to a connection at a step of its way from TCP, then to one that has come
+ * far. Which is told first? */
+static int told_first(int set, struct pair old, enum pairing how, int step) {
+  struct pair young = make_pair(how, V4);
+  ctl(set, EPOLL_CTL_ADD, young.ours.fd, EPOLLIN, 1);
+  for (int i = 0; i < step; ++i) {
+    end_put(young.theirs, 1, 1, 0);
+    CHECK(one_event(set, 1) == EPOLLIN);
+    end_take(young.ours, 1, 1, 0);
+    end_put(young.ours, 1, 1, 0);
+    /* It waits again while the peer reads, which may bring the peer further. */
+    no_event(set);
+    end_take(young.theirs, 1, 1, 0);
+  }
+  end_put(young.theirs, 1, 1, 0);
+  end_put(old.theirs, 1, 1, 0);
+  struct epoll_event events[2];
+  CHECK(epoll_wait(set, events, 2, 5000) == 2);
+  end_take(old.ours, 1, 1, 0);
+  end_take(young.ours, 1, 1, 0);
+  no_event(set);
+  close_pair(young);
+  return (int)events[0].data.u64;
+}
+
+static void in_order_on_the_way(struct pair old) {
+  enum { STEPS = 24 };
+  const int is_other = old.theirs.by != NULL;
+  warm_up(old);
+  const int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, old.ours.fd, EPOLLIN, 0);
+  for (int i = 0; i < 2 * STEPS && !is_rough(); ++i) {
+    const enum pairing how = !is_other ? SELF : i % 2 ? AS_CLIENT : AS_SERVER;
+    doing("in order: step %d, as %d", i / 2, (int)how);
+    CHECK(told_first(set, old, how, i / 2) == 1);
+  }
+  close(set);
+  close_pair(old);
+}
+
 /* ---- threads and processes -------------------------------------------------- */
 
 struct team {
@@ -771,6 +811,11 @@ int main(int count, char** arguments) {
     run_each("child adds", child_adds);
     return 0;
   }
+  if (count > 1 && strcmp(arguments[1], "order") == 0) {
+    run_with("in order", SELF, in_order);
+    run_each("in order, on the way", in_order_on_the_way);
+    return 0;
+  }
   run_each("level", level);
   run_each("edge", edge);
   run_each("edge in and out", edge_in_and_out);
@@ -785,6 +830,5 @@ int main(int count, char** arguments) {
   run_each("twice", twice);
   run_with("fair", SELF, fair);
   run_each("fair to all", fair_to_all);
-  run_with("in order", SELF, in_order);
   return 0;
 }

@@ -10,21 +10,8 @@ import play
 import source
 import stage
 
-UNITS = """
-    unit/auth unit/protocol unit/keyspace unit/scan unit/info unit/info-command
-    unit/type/string unit/type/incr unit/type/list unit/type/list-2 unit/type/list-3
-    unit/type/set unit/type/zset unit/type/hash unit/type/stream unit/type/stream-cgroups
-    unit/sort unit/expire unit/dump unit/scripting unit/other unit/multi unit/quit unit/pubsub
-    unit/pubsubshard unit/introspection unit/introspection-2 unit/limits unit/obuf-limits
-    unit/querybuf unit/pause unit/wait unit/tracking unit/networking unit/shutdown
-    unit/client-eviction integration/block-repl integration/replication
-    integration/replication-2 integration/replication-3 integration/replication-4
-    integration/replication-psync integration/replication-buffer integration/psync2
-    integration/psync2-reg integration/psync2-pingoff integration/failover
-    integration/shutdown integration/redis-cli integration/redis-benchmark
-""".split()
 PROGRAMS = "server", "cli", "benchmark", "check-aof", "check-rdb"
-FIRST_PORT, PORTS = 21111, 150
+FIRST_PORT, PORTS = 5111, 100  # 10,000 above each is its cluster port; all below the kernel's own
 SECONDS = 900
 WORDS = {"ok": "passed", "err": "failed", "skip": "skipped", "ignore": "skipped",
          "exception": "failed"}
@@ -36,11 +23,21 @@ def prepare():
 
 
 def parts():
-    return list(UNITS)
+    """All units. What they mark large-memory is off by default, and TLS needs a build of its own."""
+    helper = (source.fetch("redis") / "tests/test_helper.tcl").read_text()
+    return re.search(r"set ::all_tests \{(.*?)\}", helper, re.S).group(1).split()
 
 
 def part_of(test):
     return test.split(": ", 1)[0]
+
+
+def link_programs(directory):
+    """Where the tests look for them. A sentinel is a server by another name."""
+    directory.mkdir()
+    for program in PROGRAMS:
+        (directory / f"redis-{program}").symlink_to(f"/usr/bin/redis-{program}")
+    (directory / "redis-sentinel").symlink_to("/usr/bin/redis-server")
 
 
 def directory_of(scene, unit):
@@ -49,22 +46,29 @@ def directory_of(scene, unit):
     made = scene.scratch / unit.replace("/", "-")
     if made.exists():
         return made
-    for folder in "tests/tmp", "src":
-        (made / folder).mkdir(parents=True)
+    (made / "tests/tmp").mkdir(parents=True)
+    link_programs(made / "src")
     for entry in *origin.iterdir(), *(origin / "tests").iterdir():
         link = made / entry.relative_to(origin)
         if not link.exists():
             link.symlink_to(entry)
-    for program in PROGRAMS:
-        (made / f"src/redis-{program}").symlink_to(f"/usr/bin/redis-{program}")
     return made
 
 
+def without_colours(output):
+    return re.sub(r"\x1b\[[0-9;]*m", "", output)
+
+
+def how_it_ended(played):
+    """A failed test makes the status 1; more than that is told here."""
+    is_good = played.status in (0, 1) and not played.left
+    return "passed" if is_good else f"{played.status}, {played.left} left"
+
+
 def read_outcomes(unit, output):
-    """A name may come twice, and once failed is failed. Colours are left out."""
+    """A name may come twice, and once failed is failed."""
     found = {}
-    output = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    for word, rest in re.findall(r"^\[(\w+)\]: (.*)$", output, re.M):
+    for word, rest in re.findall(r"^\[(\w+)\]: (.*)$", without_colours(output), re.M):
         if word in WORDS:
             name = re.sub(r" \(\d+ ms\)$| in tests/\S+$", "", rest)
             if found.get(f"{unit}: {name}") != "failed":
@@ -78,7 +82,5 @@ def run(scene, number, unit, under):
         "tests/test_helper.tcl", "--durable", "--clients", 1, "--timeout", 240, "--portcount",
         PORTS, "--baseport", FIRST_PORT + (PORTS + 32) * number, "--single", unit)
     found = read_outcomes(unit, played.output)
-    # A failed test makes the status 1; more than that is told here.
-    is_good = played.status in (0, 1) and not played.left
-    found[f"{unit}: end"] = "passed" if is_good else f"{played.status}, {played.left} left"
+    found[f"{unit}: end"] = how_it_ended(played)
     return found
