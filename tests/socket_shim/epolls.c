@@ -524,7 +524,7 @@ static int told_first(int set, struct pair old, enum pairing how, int step) {
 }
 
 static void in_order_on_the_way(struct pair old) {
-  enum { STEPS = 24 };
+  enum { STEPS = 12 };
   const int is_other = old.theirs.by != NULL;
   warm_up(old);
   const int set = new_set();
