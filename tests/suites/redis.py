@@ -40,10 +40,11 @@ def link_programs(directory):
     (directory / "redis-sentinel").symlink_to("/usr/bin/redis-server")
 
 
-def directory_of(scene, unit):
-    """The suite's tree by links, with its own place for what it writes."""
+def directory_of(scene, number):
+    """The suite's tree by links, with its own place for what it writes. Its name is short: those
+    of unix sockets in there may have 107 letters."""
     origin = source.fetch("redis")
-    made = scene.scratch / unit.replace("/", "-")
+    made = scene.scratch / str(number)
     if made.exists():
         return made
     (made / "tests/tmp").mkdir(parents=True)
@@ -78,7 +79,7 @@ def read_outcomes(unit, output):
 
 def run(scene, number, unit, under):
     played = play.play(
-        scene, SECONDS, under, "env", "-C", directory_of(scene, unit), "tclsh",
+        scene, SECONDS, under, "env", "-C", directory_of(scene, number), "tclsh",
         "tests/test_helper.tcl", "--durable", "--clients", 1, "--timeout", 240, "--portcount",
         PORTS, "--baseport", FIRST_PORT + (PORTS + 32) * number, "--single", unit)
     found = read_outcomes(unit, played.output)
