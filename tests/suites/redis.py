@@ -12,7 +12,7 @@ import stage
 
 PROGRAMS = "server", "cli", "benchmark", "check-aof", "check-rdb"
 FIRST_PORT, PORTS = 5111, 100  # 10,000 above each is its cluster port; all below the kernel's own
-SECONDS = 900
+SECONDS = 1500
 WORDS = {"ok": "passed", "err": "failed", "skip": "skipped", "ignore": "skipped",
          "exception": "failed"}
 
@@ -81,7 +81,7 @@ def read_outcomes(unit, output):
 def run(scene, number, unit, under):
     played = play.play(
         scene, SECONDS, under, "env", "-C", directory_of(scene, number), "tclsh",
-        "tests/test_helper.tcl", "--durable", "--clients", 1, "--timeout", 240, "--portcount",
+        "tests/test_helper.tcl", "--durable", "--clients", 1, "--timeout", 600, "--portcount",
         PORTS, "--baseport", FIRST_PORT + (PORTS + 32) * number, "--single", unit)
     found = read_outcomes(unit, played.output)
     found[f"{unit}: end"] = how_it_ended(played)
