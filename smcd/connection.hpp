@@ -124,6 +124,14 @@ class connection {
     return is_young() ? lane::tcp : end()->receiving.on();
   }
 
+  // The peer announced something that no read has reached: what it sends may take
+  // another lane from there on.
+  [[nodiscard]] bool has_marks_ahead() const noexcept {
+    return !is_young() && meets_marks() &&
+           theirs().marks_published.load(std::memory_order_acquire) !=
+               end()->receiving.marks.load(std::memory_order_relaxed);
+  }
+
   // A look at memory, no lock: something came or left since the last call on
   // that direction. For spins.
   [[nodiscard]] bool input_hint() const noexcept;

@@ -266,6 +266,11 @@ void epoll_set::follow(member& known) noexcept {
   errno = saved;
 }
 
+void epoll_set::follow_receiving(member& known) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (known.set == this) note_lane(known);
+}
+
 // Sets that other processes share, and registrations that cannot be changed as
 // the program would see them, stay with us.
 void epoll_set::give_back_plain(member& known) noexcept {
@@ -334,10 +339,11 @@ void note_in_set(int fd) noexcept {
 }
 
 void sync_members_slow(endpoint& of, std::uint32_t state) noexcept {
-  of.synced.store(state, std::memory_order_relaxed);
+  const std::uint32_t before = of.synced.exchange(state, std::memory_order_relaxed);
+  const bool is_receiving = (before ^ state) == receives_in_memory;
   for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
     member* next = at->next_of_stream;
-    if (epoll_set* set = at->set) set->follow(*at);
+    if (epoll_set* set = at->set) is_receiving ? set->follow_receiving(*at) : set->follow(*at);
     at = next;
   }
 }

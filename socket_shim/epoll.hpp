@@ -66,6 +66,8 @@ class epoll_set {
 
   // The stream of a member changed lane.
   void follow(member&) noexcept;
+  // Only that of what it receives: nothing to the kernel, and to those who wait.
+  void follow_receiving(member&) noexcept;
   // The member's stream is closed; the kernel forgets it by itself.
   void forget(member&) noexcept;
   // A descriptor is closed, while others of the same socket may stay open. The
@@ -188,10 +190,12 @@ void note_in_set(int fd) noexcept;
 
 // After calls that may have moved a stream to another lane: its sets follow.
 void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
+inline constexpr std::uint32_t receives_in_memory = 64;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
          (of.link.sends_on() == smcd::lane::dmb ? 8U : 0U) + (of.link.is_returning() ? 16U : 0U) +
-         (of.link.has_dmb() ? 32U : 0U);
+         (of.link.has_dmb() ? 32U : 0U) +
+         (of.link.receives_on() == smcd::lane::dmb ? receives_in_memory : 0U);
 }
 inline void tell_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) != nullptr) sync_members_slow(of, lanes_of(of));

@@ -116,7 +116,11 @@ bool epoll_set::gather() noexcept {
       for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) note_news(*at);
     });
   }
-  return off_tcp_ < count_.load(std::memory_order_relaxed);
+  bool is_on_tcp = off_tcp_ < count_.load(std::memory_order_relaxed);
+  for (const member* at = first_pending_; at != nullptr && !is_on_tcp; at = at->next_pending) {
+    is_on_tcp = at->stream->link.has_marks_ahead();
+  }
+  return is_on_tcp;
 }
 
 void epoll_set::collect(turn& now) noexcept {

@@ -538,6 +538,33 @@ static void in_order_on_the_way(struct pair old) {
   close_pair(old);
 }
 
+/* And where so much was sent that the rest had to take TCP: that one stays ready all
+ * the time, and is told before one that is written to again and again. */
+static void in_order_overflown(struct pair full) {
+  enum { SENT = 600000, PIECE = 32, FROM = 259840, TO = 264320 };
+  struct pair other = make_pair(AS_SERVER, V4);
+  warm_up(other);
+  const int set = new_set();
+  begin_put(full.theirs, SENT, 1, 0);
+  finish_put(full.theirs);
+  ctl(set, EPOLL_CTL_ADD, full.ours.fd, EPOLLIN, 1);
+  ctl(set, EPOLL_CTL_ADD, other.ours.fd, EPOLLIN, 0);
+  CHECK(one_event(set, 1) == EPOLLIN);
+  end_take(full.ours, FROM, 1, 0);
+  for (uint64_t at = FROM; at < TO && !is_rough(); at += PIECE) {
+    doing("in order, overflown, at %d", (int)at);
+    struct epoll_event events[2];
+    end_put(other.theirs, 1, 1, 0);
+    CHECK(epoll_wait(set, events, 2, 5000) == 2);
+    CHECK(events[0].data.u64 == 1);
+    end_take(other.ours, 1, 1, 0);
+    end_take(full.ours, PIECE, 1, at);
+  }
+  close(set);
+  close_pair(full);
+  close_pair(other);
+}
+
 /* ---- threads and processes -------------------------------------------------- */
 
 struct team {
@@ -814,6 +841,7 @@ int main(int count, char** arguments) {
   if (count > 1 && strcmp(arguments[1], "order") == 0) {
     run_with("in order", SELF, in_order);
     run_each("in order, on the way", in_order_on_the_way);
+    run_with("in order, overflown", AS_SERVER, in_order_overflown);
     return 0;
   }
   run_each("level", level);
