@@ -469,102 +469,6 @@ static void fair(struct pair p) {
   close(set);
 }
 
-/* Who writes to one connection and then to another finds the first told first, on
- * one machine; also if one has yet to leave TCP. */
-static void in_order(struct pair p) {
-  enum { COUNT = 7, ROUNDS = 5 };
-  close_pair(p);
-  if (is_rough()) return;
-  const int set = new_set();
-  struct pair many[COUNT];
-  for (int i = 0; i < COUNT; ++i) {
-    many[i] = make_pair(SELF, V4);
-    if (i > 0) warm_up(many[i]);
-    ctl(set, EPOLL_CTL_ADD, many[i].ours.fd, EPOLLIN, (uint64_t)i);
-  }
-  no_event(set);
-  for (int round = 0; round < ROUNDS; ++round) {
-    /* The young one first, then the others, each time in another order. */
-    int order[COUNT] = {0};
-    for (int i = 1; i < COUNT; ++i) order[i] = 1 + (i * 5 + round) % (COUNT - 1);
-    for (int i = 0; i < COUNT; ++i) end_put(many[order[i]].theirs, 1, 1, 0);
-    struct epoll_event events[COUNT];
-    CHECK(epoll_wait(set, events, COUNT, 5000) == COUNT);
-    for (int i = 0; i < COUNT; ++i) CHECK(events[i].data.u64 == (uint64_t)order[i]);
-    for (int i = 0; i < COUNT; ++i) end_take(many[i].ours, 1, 1, 0);
-    no_event(set);
-  }
-  for (int i = 0; i < COUNT; ++i) close_pair(many[i]);
-  close(set);
-}
-
-/* Writes to a connection at a step of its way from TCP, then to one that has come
- * far. Which is told first? */
-static int told_first(int set, struct pair old, enum pairing how, int step) {
-  struct pair young = make_pair(how, V4);
-  ctl(set, EPOLL_CTL_ADD, young.ours.fd, EPOLLIN, 1);
-  for (int i = 0; i < step; ++i) {
-    end_put(young.theirs, 1, 1, 0);
-    CHECK(one_event(set, 1) == EPOLLIN);
-    end_take(young.ours, 1, 1, 0);
-    end_put(young.ours, 1, 1, 0);
-    /* It waits again while the peer reads, which may bring the peer further. */
-    no_event(set);
-    end_take(young.theirs, 1, 1, 0);
-  }
-  end_put(young.theirs, 1, 1, 0);
-  end_put(old.theirs, 1, 1, 0);
-  struct epoll_event events[2];
-  CHECK(epoll_wait(set, events, 2, 5000) == 2);
-  end_take(old.ours, 1, 1, 0);
-  end_take(young.ours, 1, 1, 0);
-  no_event(set);
-  close_pair(young);
-  return (int)events[0].data.u64;
-}
-
-static void in_order_on_the_way(struct pair old) {
-  enum { STEPS = 12 };
-  const int is_other = old.theirs.by != NULL;
-  warm_up(old);
-  const int set = new_set();
-  ctl(set, EPOLL_CTL_ADD, old.ours.fd, EPOLLIN, 0);
-  for (int i = 0; i < 2 * STEPS && !is_rough(); ++i) {
-    const enum pairing how = !is_other ? SELF : i % 2 ? AS_CLIENT : AS_SERVER;
-    doing("in order: step %d, as %d", i / 2, (int)how);
-    CHECK(told_first(set, old, how, i / 2) == 1);
-  }
-  close(set);
-  close_pair(old);
-}
-
-/* And where so much was sent that the rest had to take TCP: that one stays ready all
- * the time, and is told before one that is written to again and again. */
-static void in_order_overflown(struct pair full) {
-  enum { SENT = 600000, PIECE = 32, FROM = 259840, TO = 264320 };
-  struct pair other = make_pair(AS_SERVER, V4);
-  warm_up(other);
-  const int set = new_set();
-  begin_put(full.theirs, SENT, 1, 0);
-  finish_put(full.theirs);
-  ctl(set, EPOLL_CTL_ADD, full.ours.fd, EPOLLIN, 1);
-  ctl(set, EPOLL_CTL_ADD, other.ours.fd, EPOLLIN, 0);
-  CHECK(one_event(set, 1) == EPOLLIN);
-  end_take(full.ours, FROM, 1, 0);
-  for (uint64_t at = FROM; at < TO && !is_rough(); at += PIECE) {
-    doing("in order, overflown, at %d", (int)at);
-    struct epoll_event events[2];
-    end_put(other.theirs, 1, 1, 0);
-    CHECK(epoll_wait(set, events, 2, 5000) == 2);
-    CHECK(events[0].data.u64 == 1);
-    end_take(other.ours, 1, 1, 0);
-    end_take(full.ours, PIECE, 1, at);
-  }
-  close(set);
-  close_pair(full);
-  close_pair(other);
-}
-
 /* ---- threads and processes -------------------------------------------------- */
 
 struct team {
@@ -836,12 +740,6 @@ int main(int count, char** arguments) {
     run_each("one each", one_each);
     run_each("over fork", over_fork);
     run_each("child adds", child_adds);
-    return 0;
-  }
-  if (count > 1 && strcmp(arguments[1], "order") == 0) {
-    run_with("in order", SELF, in_order);
-    run_each("in order, on the way", in_order_on_the_way);
-    run_with("in order, overflown", AS_SERVER, in_order_overflown);
     return 0;
   }
   run_each("level", level);
