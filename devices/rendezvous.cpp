@@ -280,12 +280,8 @@ listener_entry* rendezvous::find_listener(std::uint64_t netns,
                                           const inet_address& address) const noexcept {
   const std::uint32_t start = listener_bucket(netns, address.port);
   for (std::uint32_t i = 0; i < probes; ++i) {
-    listener_entry* entry = listener_at((start + i) % listener_count);
-    if (entry != nullptr &&
-        (entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used &&
-        entry->netns == netns && accepts(entry->address, address)) {
-      return entry;
-    }
+    listener_entry* entry = used_listener((start + i) % listener_count);
+    if (entry != nullptr && entry->netns == netns && accepts(entry->address, address)) return entry;
   }
   return nullptr;
 }
@@ -295,18 +291,16 @@ rendezvous::sharers rendezvous::find_sharers(std::uint64_t netns,
   const std::uint32_t start = listener_bucket(netns, address.port);
   sharers found;
   for (std::uint32_t i = 0; i < probes; ++i) {
-    listener_entry* entry = listener_at((start + i) % listener_count);
-    if (entry == nullptr || (entry->state.load(std::memory_order_acquire) & slot_mask) != slot_used)
-      continue;
-    if (entry->netns != netns || entry->address != address) continue;
+    listener_entry* entry = used_listener((start + i) % listener_count);
+    if (entry == nullptr || entry->netns != netns || entry->address != address) continue;
     ++found.count;
     found.one = entry;
   }
   return found;
 }
 
-const listener_entry* rendezvous::used_listener(std::uint32_t index) const noexcept {
-  const listener_entry* entry = listener_at(index);
+listener_entry* rendezvous::used_listener(std::uint32_t index) const noexcept {
+  listener_entry* entry = listener_at(index);
   return entry != nullptr && (entry->state.load(std::memory_order_acquire) & slot_mask) == slot_used
              ? entry
              : nullptr;

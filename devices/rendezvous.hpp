@@ -248,7 +248,7 @@ class rendezvous {
   class filling;
   // Null if its page is not reserved.
   [[nodiscard]] listener_entry* listener_at(std::uint32_t index) const noexcept;
-  [[nodiscard]] const listener_entry* used_listener(std::uint32_t index) const noexcept;
+  [[nodiscard]] listener_entry* used_listener(std::uint32_t index) const noexcept;
   [[nodiscard]] device_entry* device_at(std::uint32_t index) const noexcept;
 
   fabric::path_text path_{};
