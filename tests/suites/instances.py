@@ -33,6 +33,13 @@ class Suite:
     def __init__(self, kind):
         self.kind = kind
 
+    @property
+    def NOT_FOR_CHAOS(self):
+        """A sentinel ends itself when a socket that was told writable is full: redis 7.0's hiredis
+        takes that for an error without a reason. And one file counts on a link that is as fast
+        as the others."""
+        return self.parts() if self.kind == "sentinel" else ["cluster/24-links"]
+
     def prepare(self):
         stage.need("tclsh", "ps", "redis-server", "redis-cli")
         source.fetch("redis")

@@ -12,7 +12,8 @@ import stage
 
 # They send commands on several connections, and fail or wait for ever unless these are read in
 # that order. TCP promises none, and lanes that change at random keep none.
-NOT_FOR_CHAOS = "unit/type/stream-cgroups", "integration/shutdown"
+NOT_FOR_CHAOS = ("unit/type/stream-cgroups", "unit/type/list", "integration/shutdown",
+                 "integration/replication")
 PROGRAMS = "server", "cli", "benchmark", "check-aof", "check-rdb"
 FIRST_PORT, PORTS = 5111, 100  # 10,000 above each is its cluster port; all below the kernel's own
 SECONDS = 1500
