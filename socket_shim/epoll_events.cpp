@@ -55,9 +55,13 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
   constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
   smcd::connection& link = of.stream->link;
   tcp_socket tcp(of.fd);
+  const bool is_talking = may_be_clc && !link.is_established();
   if (((events & input) != 0 || link.is_returning()) && may_be_clc && !link.has_input(tcp)) {
     events &= ~input;
   }
+  events =
+      static_cast<std::uint32_t>(whole_end(*of.stream, of.fd, static_cast<short>(kernel_events(of)),
+                                           static_cast<short>(events), is_talking));
   sync_members(*of.stream);
   note_lane(of);
   const bool is_end = (events & (EPOLLRDHUP | always)) != 0;

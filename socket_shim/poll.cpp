@@ -149,11 +149,13 @@ class poll_call {
       short events = kernel_[i].revents;
       if (endpoint* known = stream(i); known != nullptr && events != 0) {
         tcp_socket tcp(fds_[i].fd);
+        const bool is_talking = !known->link.is_established() && !known->link.is_tcp_only();
         // Readable for bytes of the handshake alone is not readable.
         if (((events & input) != 0 || known->link.is_returning()) && !known->link.is_tcp_only() &&
             !known->link.has_input(tcp)) {
           events = static_cast<short>(events & ~input);
         }
+        events = whole_end(*known, fds_[i].fd, kernel_[i].events, events, is_talking);
         events = static_cast<short>(events & (fds_[i].events | always));
         sync_members(*known);
       }

@@ -198,6 +198,20 @@ short tcp_events(const endpoint& of, short events, bool is_memory) noexcept {
   return static_cast<short>(wanted);
 }
 
+// The kernel makes a socket readable before it says POLLRDHUP, and an error
+// shows before POLLHUP does. Who sleeps until then sees neither; but memory tells
+// of an end before TCP does, and so we look while it comes in. That is over for
+// whoever gets the socket's lock, as SIOCINQ does.
+short whole_end(endpoint& of, int fd, short asked, short told, bool is_talking) noexcept {
+  constexpr short ends = POLLIN | POLLRDNORM | POLLERR | POLLHUP;
+  if ((told & ends) == 0 || (told & POLLRDHUP) != 0) return told;
+  if (!is_talking && !of.link.peer_is_done_sending()) return told;
+  static_cast<void>(tcp_socket(fd).unread());
+  pollfd again{fd, asked, 0};
+  const dibs::cancel_shield not_cancelled;
+  return real.poll(&again, nfds_t{1}, 0) > 0 ? static_cast<short>(told | again.revents) : told;
+}
+
 namespace {
 
 // A waiter of one connection, with its bell armed, until it goes out of scope.

@@ -93,4 +93,9 @@ enum class woken : std::uint8_t { ready, timeout, interrupted };
 // in memory or on TCP.
 [[nodiscard]] short tcp_events(const endpoint&, short events, bool is_memory) noexcept;
 
+// What the kernel told when it was asked for `asked`, and what belongs to it if
+// the end of the stream came in at that time. `is_talking`: or a little later,
+// told of bytes of the handshake.
+[[nodiscard]] short whole_end(endpoint&, int fd, short asked, short told, bool is_talking) noexcept;
+
 }  // namespace shim
