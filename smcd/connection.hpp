@@ -170,6 +170,9 @@ class connection {
   // Before shutdown of the socket, SHUT_WR and SHUT_RD; SHUT_RDWR is both.
   void shutdown_write() noexcept;
   void shutdown_read() noexcept;
+  // After these, if both directions are shut now. TCP resets a connection for
+  // what comes later, so a message of the handshake that is on its way is awaited.
+  void await_last_clc(tcp_lane&) noexcept;
 
   // Before the last close of the socket in this process. `reset`: the peer has
   // not been read to the end, and TCP would send RST.
@@ -270,6 +273,7 @@ class connection {
   template <class IsOver>
   void await_clc(tcp_lane&, IsOver) noexcept;
   void take_last_clc(tcp_lane&) noexcept;
+  [[nodiscard]] bool has_clc_arrived(tcp_lane&) noexcept;
   [[nodiscard]] bool is_sound(tcp_lane&) noexcept;
 
   // For the policy of is_due(); exact only as far as that needs it.

@@ -61,6 +61,23 @@ void connection::take_last_clc(tcp_lane& tcp) noexcept {
   });
 }
 
+void connection::await_last_clc(tcp_lane& tcp) noexcept {
+  if (is_young() || !end()->sending.is_shut || !end()->receiving.is_shut) return;
+  if (!meets_marks() || is_established()) return;
+  await_clc(tcp, [&]() noexcept { return has_clc_arrived(tcp) || tcp.has_hung_up(); });
+}
+
+// The message that was announced last, and all before it; true without one.
+bool connection::has_clc_arrived(tcp_lane& tcp) noexcept {
+  direction& from = end()->receiving;
+  const dibs::lock_guard guard(from.lock);
+  const std::uint64_t arrived = from.offset() + tcp.unread();
+  const next_mark next =
+      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  return next.what != next_mark::answer::found || next.at.kind != mark_clc ||
+         arrived >= next.at.offset + next.at.length;
+}
+
 bool connection::is_clc_ahead() noexcept {
   if (!meets_marks()) return false;
   direction& from = end()->receiving;

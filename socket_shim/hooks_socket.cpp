@@ -8,6 +8,7 @@
 #include <socket_shim/options.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
+#include <socket_shim/tcp_socket.hpp>
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -47,6 +48,8 @@ SHIM_HOOK int shutdown(int fd, int how) noexcept {
   if (const shim::pinned known = self.find_live(fd)) {
     if (how == SHUT_RD || how == SHUT_RDWR) known->link.shutdown_read();
     if (how == SHUT_WR || how == SHUT_RDWR) known->link.shutdown_write();
+    shim::tcp_socket tcp(fd);
+    known->link.await_last_clc(tcp);
   }
   const int answer = real.shutdown(fd, how);
   // To edge-triggered sets this is an event.

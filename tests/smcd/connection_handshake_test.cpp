@@ -583,6 +583,21 @@ TEST_CASE("handshake on a lane: closing takes a message that the peer's kernel h
   }
 }
 
+TEST_CASE("handshake on a lane: who shuts both directions waits for a message on its way") {
+  for (const bool has_bytes : {false, true}) {
+    two_ends ends;
+    go_to(ends, step::joined);
+    if (has_bytes) CHECK(ends.client.write("before it").value() == 9);
+    ends.client.tcp.hold_back();
+    ends.client.connection.advance(ends.client.tcp);
+    REQUIRE(extra_bytes(ends.client) > 0);
+    ends.server.shutdown_both();
+    CHECK(!ends.client.tcp.is_reset());
+    CHECK(ends.client.read_text() == "(end)");
+    CHECK(ends.server.read_text() == (has_bytes ? "before it" : "(wait)"));
+  }
+}
+
 TEST_CASE("handshake on a lane: closing waits for nothing but messages") {
   for (const auto kind : {smcd::mark_void, smcd::mark_to_dmb}) {
     two_ends ends;

@@ -131,6 +131,12 @@ class fake_tcp {
       const std::lock_guard guard(*lock_);
       out_->has_fin = true;
     }
+    // Both directions: only bytes that come after it make it a reset.
+    void shutdown_both() {
+      const std::lock_guard guard(*lock_);
+      (in_->is_all_there() ? out_->has_fin : out_->has_rst) = true;
+      in_->is_deaf = true;
+    }
     // The kernel's close: bytes that nobody will read make it a reset.
     void close() {
       const std::lock_guard guard(*lock_);

@@ -118,6 +118,12 @@ class end_point {
     tcp.shutdown_write();
   }
   // As a driver does it: the connection's end first, then the socket's.
+  void shutdown_both() {
+    connection.shutdown_read();
+    connection.shutdown_write();
+    connection.await_last_clc(tcp);
+    tcp.shutdown_both();
+  }
   smcd::connection::close_way close() {
     const auto way = connection.close(tcp);
     if (way == smcd::connection::close_way::reset) {
