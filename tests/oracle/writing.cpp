@@ -123,12 +123,16 @@ bool is_taken(call& c, int end, std::uint64_t size) {
 }
 
 // How many bytes a buffer takes at once is not TCP's to say. So what was left
-// over is sent again, until it is in.
+// over is sent again, until it is in; or, if nobody will read it, until the
+// reset is there, which may take as long as a window stays shut.
 void write_rest(call& c, int fd, int end, std::size_t size, std::size_t done, std::size_t piece) {
   while (done < size) {
     pollfd one{fd, POLLOUT, 0};
     if (c.log.value < 0 && c.log.error == EAGAIN && ::poll(&one, 1, 2000) <= 0) break;
     const std::size_t n = std::min(size - done, piece);
+    if (done > 0 && c.in.ends[static_cast<std::size_t>(end)].expects_reset) {
+      c.log.late += c.book.settle();
+    }
     fill(c.memory, n, static_cast<std::size_t>(end),
          c.in.ends[static_cast<std::size_t>(end)].written);
     c.make([&] { return ::send(fd, c.memory, n, 0); });
