@@ -53,6 +53,8 @@ bool returns(call& c, int fd, std::uint64_t size, int flags) {
   if (unread >= wanted) return true;
   // Without MSG_WAITALL it would be a race for how much comes.
   const bool is_exact = unread == 0 || (flags & MSG_WAITALL) != 0;
+  // Nor is a sleeper woken for less than the low mark, even if it wants less.
+  wanted = std::max(wanted, static_cast<std::uint64_t>(of.low_mark));
   if (!c.is_offered || !is_exact || !next_step_feeds(c, end, wanted - unread)) return false;
   c.overlap();
   return true;
@@ -196,10 +198,12 @@ void take_pieces_step(call& c) {
   }
   std::uint64_t size = static_cast<std::uint64_t>(std::max(c.arg(1), 0));
   const step* writer = c.waiting();
+  // As in returns().
+  const bool has_no_low_mark = c.in.ends[static_cast<std::size_t>(end)].low_mark <= 1;
   const bool is_fed =
-      writer != nullptr && writer->what == op::put &&
+      writer != nullptr && has_no_low_mark && writer->what == op::put &&
       end_of_step(c.in, *writer) == static_cast<int>(peer_of(static_cast<std::size_t>(end)));
-  if (c.is_offered && !c.book.is_over(end) && size > unread &&
+  if (c.is_offered && !c.book.is_over(end) && size > unread && has_no_low_mark &&
       next_step_feeds(c, end, size - unread)) {
     c.overlap();
   } else if (!is_fed) {

@@ -111,7 +111,8 @@ void count_written(call& c, int end, std::int64_t sent) {
 bool is_taken(call& c, int end, std::uint64_t size) {
   // A little may be left over.
   const auto takes = [&](const step& by) {
-    return by.what == op::take && by.args[1] + 65536 >= static_cast<std::int64_t>(size) &&
+    return by.what == op::take && c.in.ends[peer_of(static_cast<std::size_t>(end))].low_mark <= 1 &&
+           by.args[1] + 65536 >= static_cast<std::int64_t>(size) &&
            end_of_step(c.in, by) == static_cast<int>(peer_of(static_cast<std::size_t>(end)));
   };
   if (const step* reader = c.waiting()) return takes(*reader);
