@@ -116,6 +116,16 @@ class connection {
   [[nodiscard]] decline_code reason() const noexcept {
     return is_young() ? young_.reason.load(std::memory_order_relaxed) : end()->local_reason;
   }
+  // It was asked to stay on TCP, or to come back, by whichever process has it.
+  [[nodiscard]] bool asks_back() const noexcept {
+    return meets_marks() &&
+           (mine().flags.load(std::memory_order_relaxed) & dibs::flag_wants_tcp) != 0;
+  }
+  // Requires that it sends on the DMB lane. The peer wants bytes over TCP, perhaps
+  // because it was closed before its handshake ended.
+  [[nodiscard]] bool is_asked_back() const noexcept {
+    return (theirs().flags.load(std::memory_order_acquire) & dibs::flag_wants_tcp) != 0;
+  }
   // Which lane the next byte takes. Only a hint unless the caller is alone.
   [[nodiscard]] lane sends_on() const noexcept {
     return is_young() ? lane::tcp : end()->sending.on();
@@ -251,9 +261,6 @@ class connection {
   [[nodiscard]] bool is_peer_gone(tcp_lane&) const noexcept;
   [[nodiscard]] bool may_leave(tcp_lane&) const noexcept;
   void unblock() noexcept;
-  [[nodiscard]] bool is_asked_back() const noexcept {
-    return (theirs().flags.load(std::memory_order_acquire) & dibs::flag_wants_tcp) != 0;
-  }
   [[nodiscard]] bool peer_has_closed() const noexcept;
   [[nodiscard]] bool may_return() const noexcept;
   bool switch_sending(lane) noexcept;

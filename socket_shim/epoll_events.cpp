@@ -51,12 +51,11 @@ std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
 std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
                                             bool may_be_clc) noexcept {
   if (of.is_spent) return 0;
-  // Readable for bytes of the handshake alone is not readable.
   constexpr std::uint32_t input = EPOLLIN | EPOLLRDNORM;
   smcd::connection& link = of.stream->link;
-  tcp_socket tcp(of.fd);
   const bool is_talking = may_be_clc && !link.is_established();
-  if (((events & input) != 0 || link.is_returning()) && may_be_clc && !link.has_input(tcp)) {
+  if (((events & input) != 0 || link.is_returning()) && may_be_clc &&
+      !is_true_input(*of.stream, of.fd)) {
     events &= ~input;
   }
   events =

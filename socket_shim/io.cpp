@@ -146,7 +146,7 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::
   const bool is_peek = (flags & MSG_PEEK) != 0;
   const bool wants_all = (flags & MSG_WAITALL) != 0;
   const std::size_t size = smcd::total_size(to);
-  const std::size_t low_mark = from.low_mark.load(std::memory_order_relaxed);
+  const std::size_t low_mark = low_mark_of(from, fd);
   // What a call waits for.
   const auto least = static_cast<ssize_t>(wants_all ? size : std::min(size, low_mark));
   tcp_socket tcp(fd);

@@ -45,7 +45,8 @@ ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size
   // Over TCP the kernel moves as much at once. A peer that is gone takes the
   // first piece, and none after it.
   constexpr std::size_t few = 16384;
-  const bool is_tcp = to.link.sends_on() == smcd::lane::tcp || to.link.peer_is_done_sending();
+  const bool is_tcp = to.link.sends_on() == smcd::lane::tcp || to.link.is_asked_back() ||
+                      to.link.peer_is_done_sending();
   const std::size_t size = std::min(count, is_tcp ? 4 * few : few);
   call_memory<std::byte, few> piece(size);
   if (piece.get() == nullptr) return fail(ENOMEM);

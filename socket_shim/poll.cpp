@@ -29,7 +29,7 @@ short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
   short events = 0;
   tcp_socket tcp(fd);
   if ((wanted & input) != 0 && of.link.has_dmb_input(tcp)) {
-    const std::size_t low_mark = of.low_mark.load(std::memory_order_relaxed);
+    const std::size_t low_mark = low_mark_of(of, fd);
     if (low_mark <= 1 || of.link.readable_size(tcp) >= low_mark) events = input;
   }
   if ((wanted & output) != 0 && of.link.sends_on() == smcd::lane::dmb) {
@@ -148,11 +148,9 @@ class poll_call {
     for (nfds_t i = 0; i < count_; ++i) {
       short events = kernel_[i].revents;
       if (endpoint* known = stream(i); known != nullptr && events != 0) {
-        tcp_socket tcp(fds_[i].fd);
         const bool is_talking = !known->link.is_established() && !known->link.is_tcp_only();
-        // Readable for bytes of the handshake alone is not readable.
         if (((events & input) != 0 || known->link.is_returning()) && !known->link.is_tcp_only() &&
-            !known->link.has_input(tcp)) {
+            !is_true_input(*known, fds_[i].fd)) {
           events = static_cast<short>(events & ~input);
         }
         events = whole_end(*known, fds_[i].fd, kernel_[i].events, events, is_talking);

@@ -198,6 +198,30 @@ short tcp_events(const endpoint& of, short events, bool is_memory) noexcept {
   return static_cast<short>(wanted);
 }
 
+// A low mark keeps a connection on TCP. A child may have set it: then the kernel
+// knows.
+std::size_t low_mark_of(endpoint& of, int fd) noexcept {
+  if (of.was_shared.load(std::memory_order_relaxed) &&
+      (!of.link.is_established() || of.link.asks_back())) [[unlikely]] {
+    int mark = 0;
+    socklen_t size = sizeof mark;
+    const int saved = errno;
+    if (real.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, static_cast<void*>(&mark), &size) == 0) {
+      of.low_mark.store(mark > 1 ? static_cast<std::size_t>(mark) : 1, std::memory_order_relaxed);
+    }
+    errno = saved;
+  }
+  return of.low_mark.load(std::memory_order_relaxed);
+}
+
+bool is_true_input(endpoint& of, int fd) noexcept {
+  tcp_socket tcp(fd);
+  if (!of.link.has_input(tcp)) return false;
+  const std::size_t low_mark = low_mark_of(of, fd);
+  return low_mark <= 1 || tcp.unread() < low_mark || of.link.readable_size(tcp) >= low_mark ||
+         tcp.has_hung_up();
+}
+
 // The kernel makes a socket readable before it says POLLRDHUP, and an error
 // shows before POLLHUP does. Who sleeps until then sees neither; but memory tells
 // of an end before TCP does, and so we look while it comes in. That is over for

@@ -93,6 +93,13 @@ enum class woken : std::uint8_t { ready, timeout, interrupted };
 // in memory or on TCP.
 [[nodiscard]] short tcp_events(const endpoint&, short events, bool is_memory) noexcept;
 
+// SO_RCVLOWAT, at least 1.
+[[nodiscard]] std::size_t low_mark_of(endpoint&, int fd) noexcept;
+
+// The kernel said that the TCP lane is readable: is it, to the program? Not for
+// bytes of the handshake alone, nor for a low mark that these alone reach.
+[[nodiscard]] bool is_true_input(endpoint&, int fd) noexcept;
+
 // What the kernel told when it was asked for `asked`, and what belongs to it if
 // the end of the stream came in at that time. `is_talking`: or a little later,
 // told of bytes of the handshake.
