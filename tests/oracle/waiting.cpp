@@ -174,11 +174,10 @@ std::uint32_t certain_events(const call& c, int end, std::uint64_t data, std::ui
     events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM);
   }
   if (!has_certain_end(c, end)) events &= ~static_cast<std::uint32_t>(EPOLLRDHUP | EPOLLHUP);
-  // What finds a window later is an edge then.
-  if ((c.in.ends[at].trickles || trickles(c, end)) && (data & is_edge) != 0) {
-    events &= ~static_cast<std::uint32_t>(EPOLLIN | EPOLLRDNORM);
-  }
-  return events;
+  // What finds a window later, the end of the stream as well, is an edge then, and
+  // an edge tells all that is true.
+  const bool is_late = (c.in.ends[at].trickles || trickles(c, end)) && (data & is_edge) != 0;
+  return is_late ? events & EPOLLERR : events;
 }
 
 void call_epoll_wait(call& c) {
