@@ -55,6 +55,8 @@ SHIM_HOOK int shutdown(int fd, int how) noexcept {
   // To edge-triggered sets this is an event.
   if (const shim::pinned known = self.find_live(fd); known && answer == 0) {
     shim::tell_members(*known);
+    // To those of other processes, too.
+    if (known->link.is_shared()) known->link.wake_waiters();
   }
   return answer;
 }
