@@ -28,9 +28,12 @@ short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
   if (!of.link.is_established()) return 0;
   short events = 0;
   tcp_socket tcp(fd);
-  if ((wanted & input) != 0 && of.link.has_dmb_input(tcp)) {
+  if ((wanted & input) != 0) {
+    // The kernel does not know what stands in the DMB behind its own bytes.
     const std::size_t low_mark = low_mark_of(of, fd);
-    if (low_mark <= 1 || of.link.readable_size(tcp) >= low_mark) events = input;
+    const bool is_enough =
+        low_mark <= 1 ? of.link.has_dmb_input(tcp) : of.link.readable_size(tcp) >= low_mark;
+    if (is_enough) events = input;
   }
   if ((wanted & output) != 0 && of.link.sends_on() == smcd::lane::dmb) {
     if (of.link.has_room(tcp, dibs::ticks())) events = static_cast<short>(events | output);
