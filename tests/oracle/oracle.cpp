@@ -53,17 +53,20 @@ std::string to_text(const outcome::line& of) {
 // it tells must be true then.
 bool is_same_line(const step& of, outcome::line kernel, outcome::line other) {
   if (of.what == op::epoll_wait) {
-    std::vector<std::int64_t> again;
+    for (std::int64_t& event : kernel.extra) event &= ~true_edge;
+    std::vector<std::int64_t> edges;
+    std::vector<std::int64_t> told;
     for (const std::int64_t event : other.extra) {
-      const auto told = [&](std::int64_t one) {
-        return (one & ~true_edge) == (event & ~true_edge);
-      };
-      if ((event & true_edge) == 0 || std::any_of(kernel.extra.begin(), kernel.extra.end(), told)) {
-        again.push_back(event & ~true_edge);
+      ((event & true_edge) != 0 ? edges : told).push_back(event & ~true_edge);
+    }
+    // Entries of a set may have the same data.
+    for (const std::int64_t edge : edges) {
+      if (std::count(told.begin(), told.end(), edge) <
+          std::count(kernel.extra.begin(), kernel.extra.end(), edge)) {
+        told.push_back(edge);
       }
     }
-    other.extra = again;
-    for (std::int64_t& event : kernel.extra) event &= ~true_edge;
+    other.extra = told;
     std::sort(kernel.extra.begin(), kernel.extra.end());
     std::sort(other.extra.begin(), other.extra.end());
   }
