@@ -23,9 +23,16 @@ struct alignas(pinned) pinned_place {
   std::byte bytes[sizeof(pinned)];
 };
 
+// Can memory have something to tell? Before the handshake is over only bytes
+// behind those that the kernel has, which tells of these; but not if they are
+// fewer than a low mark.
+bool is_in_memory(endpoint& of, int fd) noexcept {
+  return of.link.is_established() || (of.link.has_dmb() && low_mark_of(of, fd) > 1);
+}
+
 // What memory says of a stream, for events that were asked for.
 short events_in_memory(endpoint& of, int fd, short wanted) noexcept {
-  if (!of.link.is_established()) return 0;
+  if (!is_in_memory(of, fd)) return 0;
   short events = 0;
   tcp_socket tcp(fd);
   if ((wanted & input) != 0) {
@@ -124,7 +131,7 @@ class poll_call {
       if (known == nullptr) continue;
       fds_[i].revents = events_in_memory(*known, fds_[i].fd, fds_[i].events);
       any = any || fds_[i].revents != 0;
-      if (!known->link.is_established()) continue;
+      if (!is_in_memory(*known, fds_[i].fd)) continue;
       has_memory_ = true;
       waits_for_room_ = waits_for_room_ || (fds_[i].events & output) != 0;
     }
@@ -189,7 +196,7 @@ class poll_call {
     bool is_sure = who != nullptr;
     for (nfds_t i = 0; i < count_; ++i) {
       endpoint* known = stream(i);
-      if (known == nullptr || !known->link.is_established()) continue;
+      if (known == nullptr || !is_in_memory(*known, fds_[i].fd)) continue;
       is_sure = who != nullptr && known->link.enter_waiter(who->queue().word(0)) && is_sure;
     }
     if (who != nullptr) who->queue().arm();

@@ -8,9 +8,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-enum { CONNECTIONS = 2500, ROUNDS = 6 };
+enum { CONNECTIONS = 1500, ROUNDS = 6 };
 
-static int connections(void) { return is_rough() ? CONNECTIONS / 25 : CONNECTIONS; }
+static int connections(void) { return is_rough() ? CONNECTIONS / 15 : CONNECTIONS; }
 
 /* Answers each byte, and ends a connection a little after its last one. */
 static void serve(int listener) {
