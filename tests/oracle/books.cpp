@@ -209,6 +209,10 @@ int books::settle() {
     while (!has_arrived(fd, static_cast<std::size_t>(end))) {
       if (seconds() - since > patience) {
         ++in_.unsettled;
+        const end_book& peer = in_.ends[peer_of(static_cast<std::size_t>(end))];
+        const bool is_end = peer.is_gone || peer.shut_write ||
+                            in_.ends[static_cast<std::size_t>(end)].expects_reset;
+        if (!is_end) ++in_.stuck;
         ++late;
         break;
       }

@@ -165,8 +165,10 @@ bool judge(comparison& on, const program& of, const std::string& name, tally& to
   if (is_equal) return true;
   const outcome plain = on.ours;
   const outcome shim = on.theirs;
-  // The kernel must say the same again, and not for want of a window.
-  if (!plain.trouble.empty() || plain.unsettled > 0 || !is_same(of, plain, on.plain_again(of))) {
+  // The kernel must say the same again, and not for want of a window; the library
+  // may stay on TCP with another one.
+  if (!plain.trouble.empty() || plain.unsettled > 0 || shim.stuck > 0 ||
+      !is_same(of, plain, on.plain_again(of))) {
     ++total.undetermined;
     if (std::getenv("VERBOSE") != nullptr) {
       std::printf("== %s: not determined\n", name.c_str());

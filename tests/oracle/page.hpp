@@ -94,6 +94,7 @@ struct page {
   bool has_sets;            // an epoll set was made
   bool has_low_marks;       // SO_RCVLOWAT was set
   std::uint32_t unsettled;  // steps before which bytes did not arrive in time
+  std::uint32_t stuck;      // of these, for bytes that TCP took and did not deliver
   std::array<step, max_steps> steps;
   std::array<entry, max_steps> log;
   std::array<end_book, max_ends> ends;

@@ -203,6 +203,7 @@ outcome pair::run(const program& of) {
     line.extra.assign(log.extra.begin(), log.extra.begin() + log.extra_count);
     made.lines.push_back(std::move(line));
   }
+  made.stuck = page_->stuck;
   made.unsettled = page_->unsettled;
   for (const end_book& end : page_->ends) made.saved += end.most_saved.load();
   if (made.trouble.empty()) made.trouble = clean_up();
