@@ -132,6 +132,20 @@ TEST_CASE("transfer: half closed, the other direction goes on") {
   CHECK(code == asio::error::broken_pipe);
 }
 
+TEST_CASE("transfer: who shut both directions takes no more") {
+  asio::io_context context;
+  two_smcd_sockets ends(context);
+  ends.client.shutdown(dibsock::socket::shutdown_both);
+  char byte = 0;
+  error_code code;
+  ends.server.read_some(asio::buffer(&byte, 1), code);
+  CHECK(code == asio::error::eof);
+  // TCP takes the first one.
+  ends.server.write_some(asio::buffer("x", 1), code);
+  ends.server.write_some(asio::buffer("x", 1), code);
+  CHECK(code == asio::error::broken_pipe);
+}
+
 TEST_CASE("transfer: bytes written before a close are read after it") {
   asio::io_context context;
   two_smcd_sockets ends(context);

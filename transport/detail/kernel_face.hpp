@@ -74,7 +74,7 @@ class kernel_face : public boost::asio::socket_base {
   }
   error_code shutdown(shutdown_type what, error_code& code) {
     if (!is_open()) return code = bad_descriptor();
-    if (what != shutdown_receive) stream_->lanes().shutdown_write();
+    stream_->lanes().shutdown(what != shutdown_send, what != shutdown_receive);
     return stream_->kernel.shutdown(what, code);
   }
 

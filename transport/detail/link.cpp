@@ -108,8 +108,11 @@ std::size_t link::readable_size() noexcept {
   return has_lanes() ? connection_.readable_size(lane_) : lane_.unread();
 }
 
-void link::shutdown_write() noexcept {
-  if (has_connection()) connection_.shutdown_write();
+void link::shutdown(bool is_reading, bool is_writing) noexcept {
+  if (!has_connection()) return;
+  if (is_reading) connection_.shutdown_read();
+  if (is_writing) connection_.shutdown_write();
+  connection_.await_last_clc(lane_);
 }
 
 // ---- waiting ---------------------------------------------------------------

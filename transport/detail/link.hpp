@@ -49,7 +49,8 @@ class link {
   // Would they say something else than would_block?
   [[nodiscard]] bool is_ready(side) noexcept;
   [[nodiscard]] std::size_t readable_size() noexcept;
-  void shutdown_write() noexcept;
+  // Before that of the socket.
+  void shutdown(bool is_reading, bool is_writing) noexcept;
 
   // True if the handshake went on since the last call. Bytes that a waiter was
   // promised may be gone then: whoever waits has to look again.
