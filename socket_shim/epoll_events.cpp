@@ -44,6 +44,8 @@ std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
       waits_for_room_ = true;
     }
   }
+  // A look may have brought it back to TCP, where the kernel tells of room.
+  sync_members(*of.stream);
   note_lane(of);
   return events & of.wanted;
 }
