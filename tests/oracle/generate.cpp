@@ -407,8 +407,12 @@ class writer {
     make_connection(is_child ? p : random_.one_in(3) ? to : p, to, random_.one_in(3));
   }
 
-  // A child, or its end.
+  // A child, or its end; or one that does nothing here, of anybody.
   void family(std::size_t p) {
+    if (random_.one_in(4)) {
+      add(some_actor(p), op::spawn, {static_cast<int>(random_.below(4))});
+      return;
+    }
     if (p >= 2) p -= 2;
     if (!alive_[p]) return;
     const std::size_t child = p + 2;

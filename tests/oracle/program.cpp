@@ -26,6 +26,7 @@ constexpr std::array<op_form, static_cast<std::size_t>(op::count)> forms{{
     {"getopt", {"slot", "level", "name"}},
     {"fionread", {"slot"}},
     {"fork", {}},
+    {"spawn", {"how"}},
     {"exit", {}},
     {"kill", {"process"}},
     {"thread", {}},

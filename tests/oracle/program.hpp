@@ -43,6 +43,7 @@ enum class op : std::uint8_t {
   getopt,
   fionread,
   fork,
+  spawn,
   exit,
   kill,
   thread,
