@@ -260,6 +260,7 @@ void epoll_set::follow(member& known) noexcept {
     expect_kernel_news();
     note_news(known);
     if (user_ == self.pid()) static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    has_moved_ = true;
   }
   // A thread that sleeps on this set learns of it.
   known.stream->link.wake_waiters();

@@ -97,7 +97,8 @@ class epoll_set {
   [[nodiscard]] bool look(int epfd, turn&) noexcept;
   // What rang. True if some stream of the set is on TCP.
   [[nodiscard]] bool gather() noexcept;
-  void collect(turn&) noexcept;
+  // True if a stream was found to have changed lane: the kernel may tell more of it.
+  [[nodiscard]] bool collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
@@ -151,6 +152,7 @@ class epoll_set {
   std::atomic<std::uint64_t> kernel_news_{0};  // when it told, or may have had, anything; in ticks
   std::atomic<bool> is_memory_next_{false};    // the kernel took all places last time
   bool waits_for_room_ = false;                // some member's ring is full: look again soon
+  bool has_moved_ = false;                     // some member's stream, while it was looked at
   bool is_pinned_ = false;
   bool is_haunted_ = false;  // by registrations that a parent process still needs
   std::uint32_t owner_ = 0;  // process that made it

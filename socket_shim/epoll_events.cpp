@@ -128,9 +128,9 @@ bool epoll_set::gather() noexcept {
   return is_on_tcp;
 }
 
-void epoll_set::collect(turn& now) noexcept {
+bool epoll_set::collect(turn& now) noexcept {
   const dibs::lock_guard guard(lock_);
-  waits_for_room_ = false;
+  waits_for_room_ = has_moved_ = false;
   member* const last = last_pending_;
   for (bool is_last = first_pending_ == nullptr; !is_last && now.done < now.count;) {
     member& at = *first_pending_;
@@ -147,6 +147,7 @@ void epoll_set::collect(turn& now) noexcept {
     // with a full ring ends without a bit.
     if ((events != 0 && (at.wanted & EPOLLET) == 0) || waits_for_room) append(at);
   }
+  return has_moved_;
 }
 
 // False if the kernel refuses, for the reason in errno.

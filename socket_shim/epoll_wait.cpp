@@ -158,8 +158,8 @@ bool epoll_set::look(int epfd, turn& now) noexcept {
     if (!ask_kernel(epfd, now)) return false;
     is_memory_next_.store(now.done == now.count, std::memory_order_relaxed);
   }
-  collect(now);
-  return now.done > 0 || is_kernel_first || ask_kernel(epfd, now);
+  const bool is_over = collect(now) ? now.done == now.count : now.done > 0 || is_kernel_first;
+  return is_over || ask_kernel(epfd, now);
 }
 
 // -1 if a signal ended it.
