@@ -94,7 +94,9 @@ struct alignas(cache_line) record_side {
   std::atomic<std::uint32_t> marks_taken;      // of the other side's marks; frees their slots
   std::atomic<std::uint32_t> flags;            // record_flag
   std::uint32_t home_slot;                     // where this end keeps its state in its home file
-  std::atomic<std::uint64_t> left_at;          // flag_left: what this end had read, bytes
+  // flag_left: bytes that this end has read << 1 | the peer sends the rest again.
+  // Both change it by compare-and-swap, until the peer set the lowest bit.
+  std::atomic<std::uint64_t> left_at;
   alignas(cache_line) mark marks[max_marks];   // ring, slot = number % max_marks
   // Whom to wake when something changes for this end (event_queue.hpp); 0 is
   // an empty place. Only ever changed by compare-and-swap.

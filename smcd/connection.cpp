@@ -187,7 +187,7 @@ connection::close_way connection::break_off(tcp_lane& tcp) noexcept {
 connection::close_way connection::say_goodbye(tcp_lane& tcp) noexcept {
   if (is_young()) return close_way::orderly;
   const bool is_last = end()->holders.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  if (!is_last || !meets_marks()) return close_way::orderly;
+  if (!is_last || !meets_marks() || is_draining()) return close_way::orderly;
   return is_established() ? flag_end(tcp) : break_off(tcp);
 }
 
@@ -203,7 +203,7 @@ connection::close_way connection::close(tcp_lane& tcp) noexcept {
   }
   close_way way = close_way::orderly;
   const bool is_client = end()->role == handshake_role::client;
-  if (meets_marks()) {
+  if (meets_marks() && !is_draining()) {
     // A peer that is further than we are writes to the DMB already. It must hear
     // what TCP says.
     mine().flags.fetch_or(dibs::flag_refuses | dibs::flag_wants_tcp, std::memory_order_seq_cst);

@@ -171,7 +171,10 @@ class connection {
   // end reads and writes TCP only, and what its ring holds unread comes over TCP
   // again. False if that cannot be, because TCP would give other bytes, or these
   // in another order: then the socket must be reset.
-  [[nodiscard]] bool give_to_kernel(tcp_lane&) noexcept;
+  // `drains`: calls on this object go on, and may read what the ring holds until
+  // the peer begins to send it again.
+  enum class after_leaving : std::uint8_t { drains, is_over };
+  [[nodiscard]] bool give_to_kernel(tcp_lane&, after_leaving) noexcept;
   // The peer did that, and bytes for it wait for room on the TCP lane.
   [[nodiscard]] bool is_returning() const noexcept {
     return !is_young() && end()->sending.returning.load(std::memory_order_relaxed) != 0;
@@ -271,11 +274,17 @@ class connection {
   [[nodiscard]] bool has_peer_left() const noexcept {
     return (theirs().flags.load(std::memory_order_seq_cst) & dibs::flag_left) != 0;
   }
-  [[nodiscard]] bool leave_lanes(tcp_lane&) noexcept;
+  [[nodiscard]] bool leave_lanes(tcp_lane&, after_leaving) noexcept;
   [[nodiscard]] bool can_return(tcp_lane&) noexcept;
+  [[nodiscard]] bool is_draining() const noexcept {
+    return end()->receiving.is_draining.load(std::memory_order_relaxed);
+  }
+  void drain(tcp_lane&) noexcept;
+  [[nodiscard]] bool take_back(std::uint32_t) noexcept;
+  void finish_leaving() noexcept;
   [[nodiscard]] bool is_clc_ahead() noexcept;
   [[nodiscard]] bool attend_leaver(tcp_lane&) noexcept;
-  [[nodiscard]] std::optional<std::uint32_t> unread_by_leaver() const noexcept;
+  [[nodiscard]] std::optional<std::uint32_t> unread_by_leaver() noexcept;
   [[nodiscard]] result<std::size_t> return_bytes(tcp_lane&) noexcept;
   template <class IsOver>
   void await_clc(tcp_lane&, IsOver) noexcept;

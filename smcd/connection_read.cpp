@@ -99,6 +99,8 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
 bool connection::is_sound(tcp_lane& tcp) noexcept {
   if (!is_established()) {
     advance(tcp);
+  } else if (is_draining()) [[unlikely]] {
+    drain(tcp);
   } else if (has_peer_left()) [[unlikely]] {
     return attend_leaver(tcp);
   }
@@ -214,6 +216,11 @@ result<std::size_t> connection::read_ring(tcp_lane& tcp, buffers to, bool is_pee
   // Edge-triggered programs stop at a short read: the rest is news to them.
   if (size < whole && !is_peek) wake_waiters();
   if (!tcp.may_write(to, size)) return dibs::system_error(EFAULT);
+  std::optional<dibs::signal_shield> quiet;
+  if (is_draining() && !is_peek && size > 0) [[unlikely]] {
+    quiet.emplace();
+    if (from.word.load(std::memory_order_relaxed) != word || !take_back(size)) return 0;
+  }
   buffer_walk walk(to);
   std::uint32_t done = 0;
   place at = lane_word::unpack(word).at;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way back: an end gives its connection to the kernel's TCP, because
 // somebody will use the socket who knows nothing of lanes. What its ring holds
-// unread is sent once more, over TCP, by the peer; see docs/protocol.md.
+// unread is sent once more, over TCP, by the peer, unless this end reads it
+// before; see docs/protocol.md.
 #include <smcd/connection.hpp>
 
 #include <devices/ticks.hpp>
@@ -17,11 +18,14 @@ namespace {
 // Looks for CLC bytes that are waited for, before the CPU is left to others.
 constexpr int clc_spins = 1000;
 
+// Of record_side::left_at.
+constexpr std::uint64_t is_claimed = 1;
+
 }  // namespace
 
 // ---- the end that leaves -----------------------------------------------------
 
-bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
+bool connection::give_to_kernel(tcp_lane& tcp, after_leaving then) noexcept {
   if (stage() == end_stage::joined || stage() == end_stage::handshake) {
     mine().flags.fetch_or(dibs::flag_refuses, std::memory_order_seq_cst);
     await_clc(tcp, [&]() noexcept {
@@ -31,7 +35,7 @@ bool connection::give_to_kernel(tcp_lane& tcp) noexcept {
       return !is_talking || (!is_clc_ahead() && !end()->is_clc_marked) || tcp.has_hung_up();
     });
   }
-  if (stage() == end_stage::established) return leave_lanes(tcp);
+  if (stage() == end_stage::established) return leave_lanes(tcp, then);
   if (end_state* grown = end()) {
     // A message of ours that went out in part cannot be taken back.
     const dibs::lock_guard guard(grown->talk_lock);
@@ -88,33 +92,73 @@ bool connection::is_clc_ahead() noexcept {
          (next.what == next_mark::answer::found && next.at.kind == mark_clc);
 }
 
-bool connection::leave_lanes(tcp_lane& tcp) noexcept {
+bool connection::leave_lanes(tcp_lane& tcp, after_leaving then) noexcept {
   const dibs::signal_shield quiet;
   direction& to = end()->sending;
   direction& from = end()->receiving;
   const dibs::lock_guard sending(to.lock);
   const dibs::lock_guard receiving(from.lock);
   if (sending.is_nested() || receiving.is_nested()) return false;
-  to.is_pinned = true;
-  if (has_peer_left() && !return_bytes(tcp)) return false;
-  if (to.on() == lane::dmb && !switch_sending(lane::tcp)) return false;
-  turn found = turn::go_on;
-  while (found == turn::go_on) found = follow_marks();
-  if (found != turn::nothing || !can_return(tcp)) return false;
-  mine().left_at.store(from.offset(), std::memory_order_relaxed);
-  // [left] The offset before the flag; then whatever the peer has in the ring,
-  // or puts there while it does not see the flag, is on it to send again.
-  mine().flags.fetch_or(dibs::flag_left, std::memory_order_seq_cst);
-  // Two that leave at once: who comes second is not served any more. And the
-  // peer may have left its ring for TCP before it saw the flag.
-  if (has_peer_left() && (!return_bytes(tcp) || ring_used() != 0)) return false;
-  if (!can_return(tcp)) return false;
-  from.word.store(lane_word{lane::tcp, from.now().at}.pack(), std::memory_order_relaxed);
-  end()->local_reason = decline_code::option_unsupported;
-  end()->stage.store(end_stage::plain, std::memory_order_release);
-  stack_->signals().signal(theirs());
-  stack_->signals().signal(mine());  // waiters of ours look at TCP alone now
+  if (!is_draining()) {
+    to.is_pinned = true;
+    if (has_peer_left() && !return_bytes(tcp)) return false;
+    if (to.on() == lane::dmb && !switch_sending(lane::tcp)) return false;
+    turn found = turn::go_on;
+    while (found == turn::go_on) found = follow_marks();
+    if (found != turn::nothing || !can_return(tcp)) return false;
+    mine().left_at.store(from.offset() << 1, std::memory_order_relaxed);
+    // [left] The offset before the flag; then whatever the peer has in the ring,
+    // or puts there while it does not see the flag, is on it to send again.
+    mine().flags.fetch_or(dibs::flag_left, std::memory_order_seq_cst);
+    from.is_draining = true;
+    // Two that leave at once: who comes second is not served any more. And the
+    // peer may have left its ring for TCP before it saw the flag.
+    if (has_peer_left() && (!return_bytes(tcp) || ring_used() != 0)) return false;
+    if (!can_return(tcp)) return false;
+    end()->local_reason = decline_code::option_unsupported;
+    stack_->signals().signal(theirs());
+  }
+  if (then == after_leaving::is_over || ring_used() == 0) finish_leaving();
   return true;
+}
+
+// What the ring holds is read here as long as the peer has not begun to send it
+// again. `receiving.lock` is held.
+void connection::finish_leaving() noexcept {
+  direction& from = end()->receiving;
+  from.word.store(lane_word{lane::tcp, from.now().at}.pack(), std::memory_order_relaxed);
+  from.is_draining = false;
+  end()->stage.store(end_stage::plain, std::memory_order_release);
+  stack_->signals().signal(mine());  // waiters of ours look at TCP alone now
+}
+
+// Every look of an end that left begins with this.
+void connection::drain(tcp_lane& tcp) noexcept {
+  direction& from = end()->receiving;
+  const dibs::signal_shield quiet;
+  const dibs::lock_guard guard(from.lock);
+  if (guard.is_nested() || !is_draining()) return;
+  std::uint64_t written = 0;
+  std::uint64_t read = 0;
+  const bool is_counted = from.on() != lane::tcp || tcp.counters(written, read);
+  if (!is_counted || ring_used() == 0 || (mine().left_at & is_claimed) != 0) {
+    return finish_leaving();
+  }
+  // Others may have read of what stands on TCP before the ring: they are to be
+  // counted, and nothing that was sent again is among it.
+  if (from.on() == lane::tcp) from.tcp_bytes = read - from.clc_bytes;
+}
+
+// Are so many bytes of the ring ours to read? Then the peer will not send them.
+bool connection::take_back(std::uint32_t size) noexcept {
+  const std::uint64_t offset = end()->receiving.offset();
+  std::uint64_t left_at = mine().left_at.load(std::memory_order_relaxed);
+  while ((left_at & is_claimed) == 0) {
+    // [left]
+    if (mine().left_at.compare_exchange_weak(left_at, (offset + size) << 1)) return true;
+  }
+  finish_leaving();
+  return false;
 }
 
 // Bytes in the ring can come over TCP if nothing stands there that comes after
@@ -160,12 +204,15 @@ bool connection::attend_leaver(tcp_lane& tcp) noexcept {
 
 // How many bytes at the end of the ring the reader did not take before it left.
 // Nothing if bytes that come after them are on the TCP lane already.
-std::optional<std::uint32_t> connection::unread_by_leaver() const noexcept {
+std::optional<std::uint32_t> connection::unread_by_leaver() noexcept {
   const direction& to = end()->sending;
-  const std::uint64_t left_at = theirs().left_at.load(std::memory_order_acquire);
+  // [left] From here on they are ours to send, and no more the leaver's to read.
+  const std::uint64_t left_at = theirs().left_at.fetch_or(is_claimed) >> 1;
   const std::uint64_t sent = to.offset();
-  if (left_at > sent || left_at < to.stint_end) return std::nullopt;
-  if (to.on() == lane::tcp) return 0;
+  const bool is_in_ring = to.on() == lane::dmb;
+  if (left_at > sent || (is_in_ring && left_at < to.stint_end)) return std::nullopt;
+  if (!is_in_ring && left_at >= to.stint_end) return 0;
+  if (!is_in_ring && sent != to.stint_end) return std::nullopt;
   const std::uint64_t unread = sent - std::max(left_at, to.stint_begin);
   if (unread > outbound_.size) return std::nullopt;
   return static_cast<std::uint32_t>(unread);
@@ -182,6 +229,7 @@ result<std::size_t> connection::return_bytes(tcp_lane& tcp) noexcept {
     to.is_returning = true;
     to.word.store(lane_word{lane::tcp, to.now().at}.pack(), std::memory_order_relaxed);
     unblock();
+    stack_->signals().signal(theirs());  // who waits for the ring waits for TCP now
   }
   const std::span<std::byte> ring = outbound_.size > 0 ? outbound_.data() : std::span<std::byte>();
   for (std::uint32_t left = to.returning.load(std::memory_order_relaxed); left > 0;) {

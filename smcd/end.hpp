@@ -45,6 +45,9 @@ struct alignas(dibs::cache_line) direction {
   std::uint64_t stint_end;               // and where it left it last
   std::atomic<bool> is_returning;  // sending: the reader left, and what it did not read is known
   std::atomic<std::uint32_t> returning;  // so many bytes of it, still to be sent over TCP
+  // receiving: this end left, and reads what its ring holds until the peer sends
+  // it over TCP again.
+  std::atomic<bool> is_draining;
   std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health
 
   [[nodiscard]] lane_word now() const noexcept {

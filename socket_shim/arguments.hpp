@@ -42,7 +42,8 @@ inline constexpr std::size_t unsound = SIZE_MAX;
   if ((flags & kernel_only) != 0) {
     if ((flags & MSG_ERRQUEUE) == 0) {
       // Bytes that we do not count must not come before a message of ours.
-      known->link.is_established() ? self.retire(fd) : self.give_to_kernel(fd);
+      known->link.is_established() ? self.retire(fd)
+                                   : self.give_to_kernel(fd, process::after_leaving::is_over);
     }
     return {};
   }

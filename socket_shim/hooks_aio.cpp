@@ -16,7 +16,7 @@ namespace {
 
 void give_to_kernel(const aiocb* wanted) noexcept {
   if (wanted != nullptr && shim::is_readable(wanted, sizeof *wanted)) {
-    self.give_to_kernel(wanted->aio_fildes);
+    self.give_to_kernel(wanted->aio_fildes, shim::process::after_leaving::is_over);
   }
 }
 

@@ -24,7 +24,8 @@ using shim::self;
 SHIM_HOOK int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* list, int from, int to) {
   static real_function<int(posix_spawn_file_actions_t*, int, int)> next(
       "posix_spawn_file_actions_adddup2");
-  self.give_to_kernel(from);  // the child's copy has no FD_CLOEXEC
+  // The child's copy has no FD_CLOEXEC.
+  self.give_to_kernel(from, shim::process::after_leaving::drains);
   return next(list, from, to);
 }
 

@@ -30,7 +30,7 @@ int duplicated(int from, int to) noexcept {
   if (to < 0 || to == from) return to;
   self.fresh(to);
   // A child of vfork does this for the program that it is about to become.
-  if (!self.share(from, to)) self.give_to_kernel(from);
+  if (!self.share(from, to)) self.give_to_kernel(from, shim::process::after_leaving::drains);
   // stdio holds these three, and its calls are seen by nobody.
   if (to <= STDERR_FILENO) self.retire(to);
   return to;

@@ -38,7 +38,9 @@ ssize_t transmit_parts(pinned known, int fd, const iovec* parts, std::size_t cou
 // nothing of us; and what else stands there is the kernel's business.
 void follow_control(int fd, const msghdr* message) noexcept {
   if (!shim::is_readable(message, sizeof *message) || message->msg_controllen == 0) return;
-  shim::for_each_passed(*message, [](int passed) noexcept { self.give_to_kernel(passed); });
+  shim::for_each_passed(*message, [](int passed) noexcept {
+    self.give_to_kernel(passed, shim::process::after_leaving::drains);
+  });
   self.retire(fd);
 }
 

@@ -74,12 +74,16 @@ void follow_option(int fd, int level, int name) noexcept {
 
 void before_setting(int fd, int level, int name) noexcept {
   // The kernel takes over what is said on the connection (kTLS).
-  if (level == IPPROTO_TCP && name == TCP_ULP) self.give_to_kernel(fd);
+  if (level == IPPROTO_TCP && name == TCP_ULP) {
+    self.give_to_kernel(fd, process::after_leaving::is_over);
+  }
 }
 
 void before_asking(int fd, int level, int name) noexcept {
   // Takes bytes out of the socket.
-  if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE) self.give_to_kernel(fd);
+  if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE) {
+    self.give_to_kernel(fd, process::after_leaving::is_over);
+  }
 }
 
 void complete_option(int fd, int level, int name, void* value, socklen_t size) noexcept {

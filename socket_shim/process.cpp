@@ -231,7 +231,7 @@ void process::retire(int fd) noexcept {
   }
 }
 
-bool process::bring_back(int fd) noexcept {
+bool process::bring_back(int fd, after_leaving then) noexcept {
   const dibs::cancel_shield not_cancelled;
   endpoint* found = table_.find(fd);
   if (found == nullptr || found->kind != endpoint::kind_of::stream) return true;
@@ -240,15 +240,15 @@ bool process::bring_back(int fd) noexcept {
   if (table_.find(fd) != found || !found->link.is_open()) return true;
   const int saved = errno;
   tcp_socket tcp(fd);
-  const bool is_back = found->link.give_to_kernel(tcp);
+  const bool is_back = found->link.give_to_kernel(tcp, then);
   sync_members(*found);
   errno = saved;
   return is_back;
 }
 
 // Bytes that TCP would give in another order are given to nobody.
-void process::give_to_kernel(int fd) noexcept {
-  if (bring_back(fd)) return;
+void process::give_to_kernel(int fd, after_leaving then) noexcept {
+  if (bring_back(fd, then)) return;
   const int saved = errno;
   log("fd %d: cannot go back to TCP with unread bytes; connection reset", fd);
   const sockaddr nowhere{AF_UNSPEC, {}};
@@ -266,8 +266,8 @@ void process::retire_inheritable(bool is_replaced) noexcept {
     }
     // An orphan too: this child of fork needs no stack of its own for that.
     if (is_replaced && !at->link.is_shared()) {
-      give_to_kernel(fd);
-    } else if (!bring_back(fd)) {
+      give_to_kernel(fd, after_leaving::drains);
+    } else if (!bring_back(fd, after_leaving::drains)) {
       // Somebody goes on with it here; then the other program does without.
       log("fd %d: cannot go back to TCP with unread bytes; not inherited", fd);
       real.fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -97,9 +97,10 @@ class process {
   // The kernel is asked for something that only TCP has: bytes of the program
   // go over TCP from here on, what the peer sent is read where it is.
   void retire(int fd) noexcept;
-  // Somebody will use the socket who knows nothing of us: another program after
-  // exec, a stranger, the kernel itself.
-  void give_to_kernel(int fd) noexcept;
+  // Somebody will use the socket who knows nothing of us. `drains`: another
+  // program, and this one may go on; else the kernel itself.
+  using after_leaving = smcd::connection::after_leaving;
+  void give_to_kernel(int fd, after_leaving) noexcept;
   // For a new program beside this one or, `is_replaced`, in its place.
   void retire_inheritable(bool is_replaced) noexcept;
   // Around an exec: what it closes is no longer ours, unless it fails.
@@ -133,7 +134,7 @@ class process {
 
  private:
   // False if that cannot be without giving wrong bytes.
-  [[nodiscard]] bool bring_back(int fd) noexcept;
+  [[nodiscard]] bool bring_back(int fd, after_leaving) noexcept;
   // The last descriptor is gone: finish now, or when the last call is out.
   void close_endpoint(endpoint&, int fd) noexcept;
   void finish(endpoint&, int fd) noexcept;

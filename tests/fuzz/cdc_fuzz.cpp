@@ -94,7 +94,9 @@ class battle {
           ours().stay_on_tcp(smcd::decline_code::option_unsupported);
         } else {
           is_patient_ = true;
-          static_cast<void>(ours().give_to_kernel(victim_.tcp));
+          const auto then = what / 32 % 2 == 0 ? smcd::connection::after_leaving::drains
+                                               : smcd::connection::after_leaving::is_over;
+          static_cast<void>(ours().give_to_kernel(victim_.tcp, then));
         }
         break;
       case 12: {
@@ -178,7 +180,9 @@ class battle {
       case 9: side.marks_taken = ours().state().sending.marks + todo_.byte() % 6 - 5; break;
       case 10:
         side.flags = todo_.byte();
-        if (todo_.byte() % 2 == 0) side.left_at = ours().state().sending.offset() - todo_.byte();
+        if (todo_.byte() % 2 == 0) {
+          side.left_at = (ours().state().sending.offset() - todo_.byte()) << 1 | todo_.byte() % 2U;
+        }
         break;
       case 11:
         side.waiters[todo_.byte() % dibs::max_waiters] = todo_.number<std::uint64_t>();

@@ -145,13 +145,6 @@ bool books::may_close(int end) const {
          !(in_.ends[at].is_haunted && unread(end) > 0);
 }
 
-bool books::may_exec() const {
-  for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
-    if (const int end = end_of(fd); end >= 0 && unread(end) > 0) return false;
-  }
-  return true;
-}
-
 bool books::may_leave() const {
   for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
     if (end_of(fd) >= 0 && !may_close(end_of(fd))) return false;

@@ -51,9 +51,6 @@ class books {
   [[nodiscard]] bool may_close(int end) const;
   // May this process leave all that it holds?
   [[nodiscard]] bool may_leave() const;
-  // May a child of this process become another program? What its ends have unread
-  // comes over TCP again then, but not before the peer's next call (docs/shim.md).
-  [[nodiscard]] bool may_exec() const;
 
   // A new connection's client end, in the listener's queue; -1: no room.
   [[nodiscard]] int connected(int listener);

@@ -18,6 +18,7 @@ using support::end_point;
 using support::ends_options;
 using support::stack_options;
 using support::two_ends;
+using after_leaving = smcd::connection::after_leaving;
 
 namespace {
 
@@ -31,17 +32,17 @@ std::string take_raw(end_point& from) {
   return {reinterpret_cast<const char*>(bytes.data()), size};
 }
 
-// Both ends, with bytes that know their place. Either may have left: then it
-// uses the kernel's calls.
+// Both ends, with bytes that know their place. Either may have left: then a
+// stranger uses the kernel's calls, by turns with the end itself if it drains.
 class conversation {
  public:
   explicit conversation(two_ends& ends) : ends_(ends) {}
 
-  void write(bool is_up, std::size_t size) {
+  void write(bool is_up, std::size_t size, bool by_stranger = true) {
     end_point& from = is_up ? ends_.client : ends_.server;
     std::vector<std::byte> bytes(size);
     for (std::size_t i = 0; i < size; ++i) bytes[i] = byte_at(written_[is_up] + i, is_up);
-    if (has_left(from)) {
+    if (has_left(from) && (by_stranger || !drains_)) {
       written_[is_up] += from.tcp.hidden_send(bytes);
     } else if (const auto sent = from.write(bytes)) {
       written_[is_up] += *sent;
@@ -49,11 +50,11 @@ class conversation {
       CHECK(dibs::is_would_block(sent.error()));
     }
   }
-  std::size_t read(bool is_up, std::size_t size) {
+  std::size_t read(bool is_up, std::size_t size, bool by_stranger = true) {
     end_point& to = is_up ? ends_.server : ends_.client;
     std::vector<std::byte> bytes(size);
     std::size_t n = 0;
-    if (has_left(to)) {
+    if (has_left(to) && (by_stranger || !drains_)) {
       n = to.tcp.hidden_receive(bytes);
     } else if (const auto got = to.read(bytes)) {
       n = *got;
@@ -66,10 +67,10 @@ class conversation {
     read_[is_up] += n;
     return n;
   }
-  bool leave(bool is_client) {
-    left_[is_client] =
-        (is_client ? ends_.client : ends_.server)
-            .connection.give_to_kernel((is_client ? ends_.client : ends_.server).tcp);
+  bool leave(bool is_client, after_leaving then = after_leaving::is_over) {
+    end_point& leaver = is_client ? ends_.client : ends_.server;
+    left_[is_client] = leaver.connection.give_to_kernel(leaver.tcp, then);
+    drains_ = then == after_leaving::drains;
     return left_[is_client];
   }
   void finish() {
@@ -90,6 +91,7 @@ class conversation {
   std::uint64_t written_[2]{};  // [is_up]
   std::uint64_t read_[2]{};
   bool left_[2]{};  // [is_client]
+  bool drains_ = false;
 };
 
 }  // namespace
@@ -99,7 +101,7 @@ TEST_CASE("return: a young connection just stays on TCP") {
   how.are_young = true;
   two_ends ends({.switch_calls = 10, .switch_bytes = 1000}, how);
   REQUIRE(ends.server.write("hello"));
-  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
   CHECK(ends.client.connection.is_plain());
   CHECK(take_raw(ends.client) == "hello");
 }
@@ -112,7 +114,7 @@ TEST_CASE("return: what the ring held unread comes over TCP, when the peer looks
   REQUIRE(ends.server.write("not "));
   REQUIRE(ends.server.write("read"));
   REQUIRE(ends.client.write("in the ring, "));
-  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
   CHECK(ends.client.connection.is_plain());
   CHECK(take_raw(ends.client).empty());
 
@@ -137,11 +139,80 @@ TEST_CASE("return: what the ring held unread comes over TCP, when the peer looks
   CHECK(take_raw(ends.client) == "too");
 }
 
+TEST_CASE("return: the end that left reads on from its ring, as long as the peer has not looked") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("one two three"));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+  CHECK(!ends.client.connection.is_plain());
+  CHECK(ends.client.connection.has_input(ends.client.tcp));
+  CHECK(ends.client.connection.readable_size(ends.client.tcp) == 13);
+  CHECK(ends.client.read_text(4, true) == "one ");
+  CHECK(ends.client.read_text(4) == "one ");
+  SUBCASE("to its end") {
+    CHECK(ends.client.read_text() == "two three");
+    CHECK(ends.client.read_text() == "(wait)");
+    CHECK(ends.client.connection.is_plain());
+    CHECK(ends.server.write(" four").value() == 5);
+    CHECK(take_raw(ends.client) == " four");
+  }
+  SUBCASE("and the peer sends what is left") {
+    CHECK(ends.server.read_text() == "(wait)");
+    CHECK(ends.client.read_text(5) == "two t");
+    CHECK(ends.client.connection.is_plain());
+    CHECK(take_raw(ends.client) == "hree");
+  }
+  SUBCASE("to the end of a peer that was killed") {
+    ends.server.vanish();
+    CHECK(ends.client.read_text() == "two three");
+    CHECK(ends.client.read_text() == "(end)");
+  }
+  SUBCASE("and closes with bytes unread, which others may want") {
+    CHECK(ends.client.connection.close(ends.client.tcp) == smcd::connection::close_way::orderly);
+    CHECK(ends.server.read_text() == "(wait)");
+    CHECK(take_raw(ends.client) == "two three");
+  }
+  SUBCASE("and leaves again") {
+    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+    CHECK(ends.client.read_text() == "two three");
+    REQUIRE(ends.server.write("more"));
+    CHECK(take_raw(ends.client) == "more");
+  }
+}
+
+TEST_CASE("return: what stands on TCP before the ring may be read by somebody else") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  // A full ring, so TCP; an empty one, so the ring again.
+  const std::size_t on_tcp = 4000;
+  std::size_t in_ring = 0;
+  for (;;) {
+    const auto sent = ends.server.write(std::string(on_tcp, 'r'));
+    if (ends.server.connection.sends_on() == lane::tcp) break;
+    if (sent) in_ring += *sent;
+  }
+  for (std::size_t left = in_ring; left > 0;) left -= ends.client.read_text(left).size();
+  REQUIRE(ends.server.write("ring"));
+  REQUIRE(ends.server.connection.sends_on() == lane::dmb);
+
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+  CHECK(take_raw(ends.client) == std::string(on_tcp, 'r'));
+  SUBCASE("then the ring is the next") {
+    CHECK(ends.client.connection.has_input(ends.client.tcp));
+    CHECK(ends.client.read_text() == "ring");
+    CHECK(ends.client.read_text() == "(wait)");
+  }
+  SUBCASE("then what the peer sends again") {
+    CHECK(ends.server.write(", and TCP").value() == 9);
+    CHECK(ends.client.read_text() == "ring, and TCP");
+  }
+}
+
 TEST_CASE("return: the peer's close brings what is unread") {
   two_ends ends;
   REQUIRE(ends.establish());
   REQUIRE(ends.server.write("last words"));
-  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
   CHECK(ends.server.close() == smcd::connection::close_way::orderly);
   CHECK(take_raw(ends.client) == "last words");
 }
@@ -153,24 +224,24 @@ TEST_CASE("return: bytes that TCP could not give in their order are not given at
     REQUIRE(ends.server.write("ring"));
     ends.server.connection.stay_on_tcp(smcd::decline_code::option_unsupported);
     REQUIRE(ends.server.write("tcp"));
-    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
     CHECK(!ends.client.connection.is_plain());
     CHECK(ends.client.read_text(4) == "ring");
-    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
     CHECK(take_raw(ends.client) == "tcp");
   }
   SUBCASE("the peer ended its direction") {
     REQUIRE(ends.server.write("ring"));
     ends.server.shutdown_write();
-    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
     CHECK(ends.client.read_text() == "ring");
-    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
   }
   SUBCASE("the peer left before") {
     REQUIRE(ends.server.write("ring"));
     REQUIRE(ends.client.write("unread"));
-    CHECK(ends.server.connection.give_to_kernel(ends.server.tcp));
-    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp));
+    CHECK(ends.server.connection.give_to_kernel(ends.server.tcp, after_leaving::is_over));
+    CHECK(!ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::is_over));
   }
 }
 
@@ -201,7 +272,7 @@ TEST_CASE("return: a peer that says it read more, or less than it can, has its c
   REQUIRE(ends.establish());
   REQUIRE(ends.server.write("bytes"));
   const auto say = [&](std::uint64_t left_at) {
-    ends.client.side().left_at = left_at;
+    ends.client.side().left_at = left_at << 1;
     ends.client.side().flags |= dibs::flag_left;
   };
   SUBCASE("more than was sent") { say(1000); }
@@ -253,13 +324,16 @@ TEST_CASE("return: random conversations lose nothing when one end leaves") {
     const auto turns = [&](std::size_t n) {
       for (std::size_t i = 0; i < n; ++i) {
         const bool is_up = random.one_in(2);
-        random.one_in(2) ? talk.write(is_up, 1 + random.up_to(8000))
-                         : static_cast<void>(talk.read(is_up, 1 + random.up_to(8000)));
+        const bool by_stranger = random.one_in(2);
+        random.one_in(2) ? talk.write(is_up, 1 + random.up_to(8000), by_stranger)
+                         : static_cast<void>(talk.read(is_up, 1 + random.up_to(8000), by_stranger));
       }
     };
     turns(random.below(60));
     const bool is_client = random.one_in(2);
-    if (!talk.leave(is_client)) continue;
+    if (!talk.leave(is_client, random.one_in(2) ? after_leaving::drains : after_leaving::is_over)) {
+      continue;
+    }
     ++done;
     turns(random.below(60));
     talk.finish();

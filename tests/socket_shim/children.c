@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -110,6 +111,46 @@ static void replaced(struct pair p) {
   CHECK(execl("/no/such/program", "x", NULL) == -1 && errno == ENOENT);
   talk(p, 3);
   close_pair(p);
+}
+
+/* Run while bytes for us are unread, by a peer that makes no more calls: they are
+ * still ours to read, and readiness tells of them. */
+static void run_beside(int way) {
+  static char* const list[] = {"sh", "-c", "exit 7", NULL};
+  pid_t child = 0;
+  fflush(NULL);
+  switch (way) {
+    case 0: CHECK(system("exit 7") == 7 << 8); return;
+    case 1: CHECK(pclose(popen("exit 7", "r")) == 7 << 8); return;
+    case 2: CHECK(posix_spawn(&child, "/bin/sh", NULL, NULL, list, environ) == 0); break;
+    case 3: child = fork(); break;
+    default: child = vfork(); break;
+  }
+  if (child == 0) {
+    execv("/bin/sh", list);
+    _exit(1);
+  }
+  reap(child, 7);
+}
+static void reading_on(struct pair p) {
+  const enum pairing how = p.theirs.by != NULL ? AS_SERVER : SELF;
+  close_pair(p);
+  for (int way = 0; way < 5; ++way) {
+    const struct pair q = make_pair(how, V4);
+    doing("way %d", way);
+    if (is_warm) warm_up(q);
+    end_put(q.theirs, 1000, 1, 0);
+    end_take(q.ours, 300, 1, 0);
+    run_beside(way);
+    CHECK(end_poll(q.ours, POLLIN, 0) == POLLIN);
+    CHECK(end_ioctl(q.ours, FIONREAD) == 700);
+    end_take(q.ours, 400, 1, 300);
+    run_beside(way);
+    end_take(q.ours, 300, 1, 700);
+    CHECK(end_poll(q.ours, POLLIN, 0) == 0);
+    talk(q, 3);
+    close_pair(q);
+  }
 }
 
 /* ---- copies ---------------------------------------------------------------- */
@@ -233,6 +274,7 @@ int main(void) {
   run_each("programs", programs);
   run_each("handed over", handed_over);
   run_each("replaced", replaced);
+  run_each("reading on", reading_on);
   run_each("copies", copies);
   run_each("shared memory", shared_memory);
   run_each("ends of processes", ends_of_processes);
