@@ -142,6 +142,7 @@ enum record_state : std::uint32_t {
 
 // A record as one process holds on to it.
 struct record_ref {
+  static constexpr std::uint32_t none = ~std::uint32_t{0};  // a generation that no record has
   record* at = nullptr;
   std::uint32_t generation = 0;
 

@@ -37,6 +37,18 @@ void connection::open(stack& on, handshake_role role, const dibs::inet_address& 
   end_.store(nullptr, std::memory_order_release);
 }
 
+void connection::resume(const tcp_count& before) noexcept {
+  young_.received.store(before.read, std::memory_order_relaxed);
+  young_.sent.store(before.written, std::memory_order_relaxed);
+}
+
+bool connection::may_be_resumed() const noexcept {
+  const end_stage at = stage();
+  if (is_young()) return at == end_stage::candidate;
+  return (at == end_stage::candidate || at == end_stage::established) && !is_shared() &&
+         !is_draining() && !asks_back() && !end()->sending.is_shut && !end()->receiving.is_shut;
+}
+
 void connection::grow_up(tcp_lane& tcp) noexcept {
   const dibs::shielded_guard guard(grow_lock_);
   if (!is_young() || young_.stays.load(std::memory_order_relaxed)) return;

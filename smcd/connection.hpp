@@ -15,6 +15,7 @@
 #include <smcd/end.hpp>
 #include <smcd/ring.hpp>
 #include <smcd/stack.hpp>
+#include <smcd/tcp_count.hpp>
 #include <smcd/tcp_lane.hpp>
 
 #include <atomic>
@@ -35,6 +36,12 @@ class connection {
   void open(stack&, handshake_role, const dibs::inet_address& remote, bool may_meet,
             bool is_native) noexcept;
   [[nodiscard]] bool is_open() const noexcept { return stack_ != nullptr; }
+  // After open(), for a socket that another program used before us: as the
+  // kernel counts its bytes.
+  void resume(const tcp_count&) noexcept;
+  // Could another program that this process becomes go on like that? Nobody else
+  // may have the socket then.
+  [[nodiscard]] bool may_be_resumed() const noexcept;
   // From now on its state stands in the home file, where `dibsock ss` and the
   // copies that fork makes find it. Calls see to that themselves, once the
   // connection has shown that it lives. Without room, or if the socket does not
@@ -200,6 +207,7 @@ class connection {
   void share() noexcept {
     if (is_young()) return;
     const dibs::lock_guard guard(end()->talk_lock);
+    end()->was_shared.store(true, std::memory_order_relaxed);
     end()->holders.fetch_add(1, std::memory_order_relaxed);
   }
   void unshare() noexcept {
@@ -210,6 +218,9 @@ class connection {
   }
   void move_to(stack& of_child) noexcept { stack_ = &of_child; }
 
+  [[nodiscard]] handshake_role role() const noexcept {
+    return is_young() ? young_.role : end()->role;
+  }
   // Requires that it has grown up.
   [[nodiscard]] const end_state& state() const noexcept { return *end(); }
 
@@ -284,6 +295,7 @@ class connection {
   void finish_leaving() noexcept;
   [[nodiscard]] bool is_clc_ahead() noexcept;
   [[nodiscard]] bool attend_leaver(tcp_lane&) noexcept;
+  void begin_anew(tcp_lane&) noexcept;
   [[nodiscard]] std::optional<std::uint32_t> unread_by_leaver() noexcept;
   [[nodiscard]] result<std::size_t> return_bytes(tcp_lane&) noexcept;
   template <class IsOver>

@@ -96,7 +96,7 @@ void connection::look_for_peer(tcp_lane& tcp) noexcept {
 }
 
 void connection::look_for_server() noexcept {
-  if (record_.at == nullptr && !publish_record()) return;
+  if (!record_.is_current() && !publish_record()) return;
   if (record_.is_joined()) {
     const dibs::lock_guard guard(end()->receiving.lock);
     end()->record_index = stack_->meeting().index_of(record_.at);
@@ -162,10 +162,10 @@ bool connection::saw_everything(tcp_lane& tcp) noexcept {
       dibs::chaos::one_in(64)) {
     return false;
   }
-  const std::uint64_t read_by_us = end()->receiving.tcp_bytes + end()->receiving.clc_bytes;
+  const std::uint64_t read_by_us = end()->receiving.tcp_bytes + end()->receiving.extra_bytes;
   // A CLC message that is under way must still be found where it stands.
   if (read > read_by_us) end()->receiving.tcp_bytes += read - read_by_us;
-  return read == read_by_us && written == end()->sending.tcp_bytes + end()->sending.clc_bytes;
+  return read == read_by_us && written == end()->sending.tcp_bytes + end()->sending.extra_bytes;
 }
 
 void connection::begin_talk(tcp_lane& tcp) noexcept {
@@ -188,6 +188,7 @@ void connection::begin_talk(tcp_lane& tcp) noexcept {
   if (const std::uint32_t wanted = tcp.wanted_buffer(); wanted != 0) {
     end()->dmb_code = size_code_for(wanted);
   }
+  drop_memory();  // of a life before
   const dibs::lock_guard guard(end()->receiving.lock);
   end()->talk = is_client ? handshake::client(stack_->self(), record_.at->nonce)
                           : handshake::server(stack_->self(), record_.at->nonce);
@@ -243,7 +244,7 @@ bool connection::send_clc(tcp_lane& tcp) noexcept {
       break;
     }
     end()->talk.output_sent(*sent);
-    to.clc_bytes += *sent;
+    to.extra_bytes += *sent;
   }
   end()->is_clc_marked = false;
   return true;
@@ -275,7 +276,7 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
   }
   take_mark(mine(), taken);
   from.marks.store(taken, std::memory_order_relaxed);
-  from.clc_bytes += next.at.length;
+  from.extra_bytes += next.at.length;
   // A malformed message shows in the step.
   static_cast<void>(end()->talk.put_input(std::span(message).first(next.at.length)));
   if (end()->role == handshake_role::client || end()->talk.step() != handshake_step::offer_dmb) {
@@ -430,7 +431,7 @@ bool connection::discard_clc(tcp_lane& tcp) noexcept {
   if (!receive_whole(tcp, std::span(message).first(next.at.length))) return false;
   take_mark(mine(), taken);
   from.marks.store(taken, std::memory_order_relaxed);
-  from.clc_bytes += next.at.length;
+  from.extra_bytes += next.at.length;
   return true;
 }
 

@@ -102,7 +102,8 @@ bool connection::is_sound(tcp_lane& tcp) noexcept {
   } else if (is_draining()) [[unlikely]] {
     drain(tcp);
   } else if (has_peer_left()) [[unlikely]] {
-    return attend_leaver(tcp);
+    if (!attend_leaver(tcp)) return false;
+    begin_anew(tcp);
   }
   return true;
 }
@@ -338,8 +339,10 @@ std::int64_t connection::received_besides() noexcept {
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   const bool has_ring = inbound_.control.load(std::memory_order_acquire) != nullptr;
-  const std::uint64_t in_dmb = has_ring ? from.dmb_bytes() + ring_used().value_or(0) : 0;
-  return static_cast<std::int64_t>(in_dmb - from.clc_bytes);
+  // After we left they come over TCP.
+  const std::uint64_t unread = is_established() ? ring_used().value_or(0) : 0;
+  const std::uint64_t in_dmb = has_ring ? from.dmb_bytes() + unread : 0;
+  return from.besides + static_cast<std::int64_t>(in_dmb - from.extra_bytes);
 }
 
 bool connection::input_hint() const noexcept {

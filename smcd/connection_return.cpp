@@ -146,7 +146,7 @@ void connection::drain(tcp_lane& tcp) noexcept {
   }
   // Others may have read of what stands on TCP before the ring: they are to be
   // counted, and nothing that was sent again is among it.
-  if (from.on() == lane::tcp) from.tcp_bytes = read - from.clc_bytes;
+  if (from.on() == lane::tcp) from.tcp_bytes = read - from.extra_bytes;
 }
 
 // Are so many bytes of the ring ours to read? Then the peer will not send them.
@@ -188,18 +188,52 @@ bool connection::attend_leaver(tcp_lane& tcp) noexcept {
     // Another error is TCP's, which will tell of it.
     is_done = returned || !dibs::is_would_block(returned.error());
   }
-  direction& from = end()->receiving;
-  const dibs::lock_guard receiving(from.lock);
-  turn found = turn::go_on;
-  while (found == turn::go_on) found = follow_marks();
-  // Its last mark is behind us: from here on this is a TCP connection.
-  if (is_done && found == turn::nothing && from.on() == lane::tcp &&
-      theirs().marks_published.load(std::memory_order_acquire) ==
-          from.marks.load(std::memory_order_relaxed)) {
-    end()->local_reason = decline_code::peer_declined;
-    end()->stage.store(end_stage::plain, std::memory_order_release);
+  const dibs::lock_guard receiving(end()->receiving.lock);
+  while (follow_marks() == turn::go_on) {
   }
+  // What TCP refuses it will tell of, and nobody comes back to that.
+  if (is_done && is_returning()) end()->sending.returning = 0;
   return true;
+}
+
+// The leaver has everything, and its last mark is behind us. It may be another
+// program by now that speaks SMC-D as well: then they meet like two that have
+// never met, by the kernel's count of bytes. The memory of before stays until the
+// next handshake, because others may be looking at it.
+void connection::begin_anew(tcp_lane& tcp) noexcept {
+  const dibs::signal_shield quiet;
+  direction& to = end()->sending;
+  direction& from = end()->receiving;
+  const dibs::lock_guard talking(end()->talk_lock);
+  const dibs::lock_guard sending(to.lock);
+  const dibs::lock_guard receiving(from.lock);
+  if (talking.is_nested() || sending.is_nested() || receiving.is_nested()) return;
+  if (!is_established() || !to.is_returning || is_returning() || from.on() != lane::tcp ||
+      theirs().marks_published.load(std::memory_order_acquire) !=
+          from.marks.load(std::memory_order_relaxed)) {
+    return;
+  }
+  std::uint64_t written = 0;
+  std::uint64_t read = 0;
+  const bool is_whole = tcp.counters(written, read) && written == to.tcp_bytes + to.extra_bytes &&
+                        read == from.tcp_bytes + from.extra_bytes;
+  stack_->signals().signal(mine());  // waiters of ours look at TCP alone now
+  if (!is_whole || asks_back() || to.is_shut || from.is_shut || end()->was_shared ||
+      end()->self != stack_->self().gid) {
+    end()->local_reason = decline_code::peer_declined;
+    return end()->stage.store(end_stage::plain, std::memory_order_release);
+  }
+  end()->stage.store(end_stage::candidate, std::memory_order_release);
+  to.begin_anew(written);
+  from.begin_anew(read);
+  inbound_.control.store(nullptr, std::memory_order_relaxed);
+  outbound_.control.store(nullptr, std::memory_order_relaxed);
+  stack_->meeting().release(record_, end()->role == handshake_role::client);
+  record_.generation = dibs::record_ref::none;
+  end()->is_clc_marked = end()->peer_is_done = false;
+  end()->tries = 0;
+  end()->look_at = 0;
+  end()->calls = stack_->settings().switch_calls;
 }
 
 // How many bytes at the end of the ring the reader did not take before it left.
@@ -239,6 +273,7 @@ result<std::size_t> connection::return_bytes(tcp_lane& tcp) noexcept {
         tcp.send(ring.subspan(at, std::min(left, outbound_.size - at)));
     if (!sent) return sent;
     left -= static_cast<std::uint32_t>(*sent);
+    to.extra_bytes += *sent;
     to.returning.store(left, std::memory_order_relaxed);
   }
   return std::size_t{0};

@@ -29,7 +29,11 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
   if (!is_grown(tcp)) return tcp.send_parts(from);
   direction& to = end()->sending;
   for (;;) {
-    if (stage() != end_stage::established) advance(tcp);
+    if (stage() != end_stage::established) {
+      advance(tcp);
+    } else if (to.is_returning) [[unlikely]] {
+      if (!is_sound(tcp)) return make_error_code(errc::protocol_violation);
+    }
     const dibs::lock_guard guard(to.lock);
     if (is_established() && has_peer_left()) [[unlikely]] {
       if (const result<std::size_t> returned = return_bytes(tcp); !returned) return returned;
@@ -259,7 +263,7 @@ std::int64_t connection::sent_besides() noexcept {
   const direction& to = end()->sending;
   const dibs::lock_guard guard(end()->sending.lock);
   const bool has_ring = outbound_.control.load(std::memory_order_acquire) != nullptr;
-  return static_cast<std::int64_t>((has_ring ? to.dmb_bytes() : 0) - to.clc_bytes);
+  return to.besides + static_cast<std::int64_t>((has_ring ? to.dmb_bytes() : 0) - to.extra_bytes);
 }
 
 // The peer said that it closed the socket. Only then: a dead one says nothing.

@@ -33,22 +33,23 @@ struct alignas(dibs::cache_line) direction {
   std::atomic<std::uint32_t> ring_size;  // of the DMB's data ring, 0 before there is one
   std::atomic<std::uint64_t> word;       // lane_word
   std::atomic<std::uint64_t> tcp_bytes;  // of the application, on the TCP lane
-  std::uint64_t clc_bytes;               // besides these, on the TCP lane
-  std::atomic<std::uint32_t> marks;      // sending: published; receiving: taken
-  std::atomic<bool> is_shut;             // shutdown(WR or RD) was called
-  bool is_pinned;                        // sending: stays on TCP for good
-  bool was_peer_first;                   // sending: shut after the peer had ended its direction
-  std::atomic<std::uint32_t> wanted;     // sending: room that the last writer did not find
-  std::uint64_t told;                    // receiving: bytes of the ring that the peer knows we read
-  std::uint64_t full_since;              // sending: ticks when the ring was first found full, or 0
-  std::uint64_t stint_begin;             // sending: offset where it came to the ring last,
-  std::uint64_t stint_end;               // and where it left it last
-  std::atomic<bool> is_returning;  // sending: the reader left, and what it did not read is known
+  std::uint64_t extra_bytes;          // besides these, on the TCP lane: CLC, and bytes sent again
+  std::int64_t besides;               // of a life before: bytes in DMBs less the extra ones
+  std::atomic<std::uint32_t> marks;   // sending: published; receiving: taken
+  std::atomic<bool> is_shut;          // shutdown(WR or RD) was called
+  bool is_pinned;                     // sending: stays on TCP for good
+  bool was_peer_first;                // sending: shut after the peer had ended its direction
+  std::atomic<std::uint32_t> wanted;  // sending: room that the last writer did not find
+  std::uint64_t told;                 // receiving: bytes of the ring that the peer knows we read
+  std::uint64_t full_since;           // sending: ticks when the ring was first found full, or 0
+  std::uint64_t stint_begin;          // sending: offset where it came to the ring last,
+  std::uint64_t stint_end;            // and where it left it last
+  std::atomic<bool> is_returning;     // sending: the reader left, and what it did not read is known
   std::atomic<std::uint32_t> returning;  // so many bytes of it, still to be sent over TCP
   // receiving: this end left, and reads what its ring holds until the peer sends
   // it over TCP again.
   std::atomic<bool> is_draining;
-  std::uint64_t looked;                  // ticks when the TCP lane was last asked for its health
+  std::uint64_t looked;  // ticks when the TCP lane was last asked for its health
 
   [[nodiscard]] lane_word now() const noexcept {
     return lane_word::unpack(word.load(std::memory_order_relaxed));
@@ -60,6 +61,16 @@ struct alignas(dibs::cache_line) direction {
   }
   [[nodiscard]] std::uint64_t offset() const noexcept {
     return tcp_bytes.load(std::memory_order_relaxed) + dmb_bytes();
+  }
+  // On TCP again, as if it had never left; so many bytes went over it so far.
+  void begin_anew(std::uint64_t on_tcp) noexcept {
+    besides += static_cast<std::int64_t>(dmb_bytes() - extra_bytes);
+    word = 0;
+    ring_size = 0;
+    tcp_bytes = on_tcp;
+    extra_bytes = told = full_since = stint_begin = stint_end = looked = 0;
+    marks = wanted = returning = 0;
+    is_pinned = was_peer_first = is_returning = false;
   }
 };
 
@@ -74,6 +85,7 @@ struct end_state {
   bool is_native;                      // made by the Asio transport
   bool is_clc_marked;                  // the mark of the message in `talk` is published
   bool peer_is_done;                   // the peer has sent its last CLC message
+  std::atomic<bool> was_shared;        // by processes, at any time
   std::uint8_t dmb_code;               // size code of our DMB
   std::uint32_t tries;                 // candidate, client: looked for the other end so often
   std::atomic<std::uint32_t> look_at;  // candidate, server: look for the other end at this call

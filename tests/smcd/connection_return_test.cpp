@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -134,7 +135,7 @@ TEST_CASE("return: what the ring held unread comes over TCP, when the peer looks
   // And from then on both are on TCP.
   CHECK(ends.client.tcp.hidden_send(std::as_bytes(std::span("on TCP", 6))) == 6);
   CHECK(ends.server.read_text() == "on TCP");
-  CHECK(ends.server.connection.is_plain());
+  CHECK(ends.server.stage() == end_stage::candidate);
   CHECK(ends.server.write("too").value() == 3);
   CHECK(take_raw(ends.client) == "too");
 }
@@ -339,4 +340,142 @@ TEST_CASE("return: random conversations lose nothing when one end leaves") {
     talk.finish();
   }
   CHECK(done > 100);
+}
+
+// ---- another program in the leaver's place -------------------------------------
+
+namespace {
+
+// The connection as a new program finds it, which was given the socket alone.
+void resume(end_point& made, end_point& before, two_ends& ends) {
+  made.role = before.role;
+  made.meeting = before.meeting;
+  auto& stack = before.is_client() ? ends.stacks().of_client() : ends.stacks().of_server();
+  const dibs::inet_address remote =
+      (before.is_client() ? ends.server : ends.client).tcp.identity.local;
+  made.connection.open(stack, before.role, remote, true, false);
+  smcd::tcp_count moved;
+  REQUIRE(before.tcp.counters(moved.written, moved.read));
+  made.connection.resume(moved);
+}
+
+// Until both send on DMBs, or no more can come of it.
+bool meet_again(end_point& one, end_point& other) {
+  for (int i = 0; i < 200; ++i) {
+    for (end_point* end : {&one, &other}) {
+      end->connection.advance(end->tcp);
+      static_cast<void>(end->connection.has_input(end->tcp));
+    }
+    if (one.connection.sends_on() == lane::dmb && other.connection.sends_on() == lane::dmb) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("return: a new program that was given the socket meets the peer again") {
+  for (const bool is_client : {true, false}) {
+    CAPTURE(is_client);
+    two_ends ends;
+    REQUIRE(ends.establish());
+    end_point& leaver = is_client ? ends.client : ends.server;
+    end_point& peer = is_client ? ends.server : ends.client;
+    CHECK(leaver.connection.may_be_resumed());
+    REQUIRE(peer.write("unread, "));
+    REQUIRE(leaver.write("in the ring, "));
+    REQUIRE(leaver.connection.give_to_kernel(leaver.tcp, after_leaving::drains));
+    CHECK(!leaver.connection.may_be_resumed());
+    const std::int64_t sent_besides = peer.connection.sent_besides();
+
+    end_point fresh(leaver.tcp, ends.clock());
+    resume(fresh, leaver, ends);
+    REQUIRE(fresh.write("on TCP, "));
+    CHECK(peer.read_text() == "in the ring, ");
+    CHECK(peer.read_text() == "on TCP, ");
+    REQUIRE(peer.write("and sent, "));
+    CHECK(fresh.read_text() == "unread, and sent, ");
+    REQUIRE(meet_again(fresh, peer));
+    REQUIRE(peer.write("in a ring again"));
+    CHECK(fresh.read_text() == "in a ring again");
+    REQUIRE(fresh.write("here too"));
+    CHECK(peer.read_text() == "here too");
+    // The bytes that the kernel's count lacks: a few in rings, less two handshakes.
+    const std::int64_t clc = is_client ? 78 : 224 + 78;
+    CHECK(peer.connection.sent_besides() == sent_besides - 8 + 15 - clc);
+  }
+}
+
+TEST_CASE("return: nobody comes back to a connection that is not whole") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  SUBCASE("shared by processes once") {
+    ends.server.connection.share();
+    ends.server.connection.unshare();
+  }
+  SUBCASE("half closed") { ends.server.shutdown_write(); }
+  SUBCASE("used past us") {
+    REQUIRE(ends.client.write("!"));
+    CHECK(ends.server.tcp.hidden_send(std::as_bytes(std::span("past", 4))) == 4);
+  }
+  SUBCASE("asked to stay on TCP") {
+    ends.server.connection.stay_on_tcp(smcd::decline_code::option_unsupported);
+  }
+  REQUIRE(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+  static_cast<void>(ends.server.read_text());
+  static_cast<void>(ends.server.read_text());
+  CHECK(ends.server.connection.is_plain());
+}
+
+TEST_CASE("return: random conversations go on with programs that take each other's place") {
+  int done = 0;
+  int met = 0;
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    CAPTURE(seed);
+    support::random random(seed);
+    ends_options how;
+    how.rules.capacity = random.one_in(3) ? 3000 : 1'000'000;
+    two_ends ends({.buffer_size = 16 * 1024}, how);
+    REQUIRE(ends.establish());
+    std::vector<std::unique_ptr<end_point>> lives;
+    end_point* at[] = {&ends.client, &ends.server};
+    std::uint64_t written[2]{};
+    std::uint64_t got[2]{};
+    const auto write = [&](std::size_t from, std::size_t size) {
+      std::vector<std::byte> bytes(size);
+      for (std::size_t i = 0; i < size; ++i) bytes[i] = byte_at(written[from] + i, from == 0);
+      written[from] += support::value_or(at[from]->write(bytes), std::size_t{0});
+    };
+    const auto read = [&](std::size_t to, std::size_t size) {
+      std::vector<std::byte> bytes(size);
+      const std::size_t n = support::value_or(at[to]->read(bytes), std::size_t{0});
+      for (std::size_t i = 0; i < n; ++i) REQUIRE(bytes[i] == byte_at(got[to] + i, to == 1));
+      got[to] += n;
+      return n;
+    };
+    for (int life = 0; life < 6; ++life) {
+      for (std::size_t i = random.below(80); i > 0; --i) {
+        const std::size_t who = random.below(2);
+        random.one_in(2) ? write(who, 1 + random.up_to(3000))
+                         : static_cast<void>(read(who, 1 + random.up_to(3000)));
+      }
+      const std::size_t who = random.below(2);
+      if (!at[who]->connection.may_be_resumed()) continue;
+      const bool has_met = life > 0 && at[who]->connection.is_established();
+      if (!at[who]->connection.give_to_kernel(at[who]->tcp, after_leaving::drains)) break;
+      lives.push_back(std::make_unique<end_point>(at[who]->tcp, ends.clock()));
+      resume(*lives.back(), *at[who], ends);
+      if (has_met) ++met;
+      at[who] = lives.back().get();
+      ++done;
+    }
+    for (int idle = 0; idle < 20; ++idle) {
+      if (read(0, 100'000) + read(1, 100'000) > 0) idle = 0;
+    }
+    CHECK(got[0] == written[1]);
+    CHECK(got[1] == written[0]);
+  }
+  CHECK(done > 100);
+  CHECK(met > 30);
 }

@@ -23,7 +23,7 @@ using outcome = support::stream::outcome;
 namespace {
 
 std::uint64_t clc_bytes(const support::end_point& end) {
-  return end.connection.state().sending.clc_bytes;
+  return end.connection.state().sending.extra_bytes;
 }
 
 // Both directions, some of it, in turns.
