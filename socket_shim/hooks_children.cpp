@@ -36,7 +36,7 @@ SHIM_HOOK int posix_spawn(pid_t* made, const char* path, const posix_spawn_file_
                           const posix_spawnattr_t* attributes, char* const* arguments,
                           char* const* environment) {
   static real_function<spawn_function> next("posix_spawn");
-  self.retire_inheritable(false);
+  self.retire_inheritable();
   return next(made, path, actions, attributes, arguments, environment);
 }
 
@@ -44,19 +44,19 @@ SHIM_HOOK int posix_spawnp(pid_t* made, const char* file, const posix_spawn_file
                            const posix_spawnattr_t* attributes, char* const* arguments,
                            char* const* environment) {
   static real_function<spawn_function> next("posix_spawnp");
-  self.retire_inheritable(false);
+  self.retire_inheritable();
   return next(made, file, actions, attributes, arguments, environment);
 }
 
 SHIM_HOOK int system(const char* command) {
   static real_function<int(const char*)> next("system");
-  if (command != nullptr) self.retire_inheritable(false);
+  if (command != nullptr) self.retire_inheritable();
   return next(command);
 }
 
 SHIM_HOOK FILE* popen(const char* command, const char* mode) {
   static real_function<FILE*(const char*, const char*)> next("popen");
-  self.retire_inheritable(false);
+  self.retire_inheritable();
   return next(command, mode);
 }
 SHIM_HOOK FILE* _IO_popen(const char* command, const char* mode) { return popen(command, mode); }
@@ -64,7 +64,7 @@ SHIM_HOOK FILE* _IO_popen(const char* command, const char* mode) { return popen(
 // Runs a shell for what stands in $( ).
 SHIM_HOOK int wordexp(const char* words, wordexp_t* to, int flags) {
   static real_function<int(const char*, wordexp_t*, int)> next("wordexp");
-  if ((flags & WRDE_NOCMD) == 0) self.retire_inheritable(false);
+  if ((flags & WRDE_NOCMD) == 0) self.retire_inheritable();
   return next(words, to, flags);
 }
 

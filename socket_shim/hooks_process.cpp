@@ -3,6 +3,7 @@
 // inherits must not be about to speak CLC, since nobody knows whether it can.
 #include <socket_shim/hook.hpp>
 
+#include <socket_shim/inheritance.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 
@@ -16,10 +17,18 @@ using shim::self;
 namespace {
 
 // libc's own of the exec family call its execve past our hook, so each has one.
-template <class Function, class... Arguments>
-int replace_program(shim::real_function<Function>& next, Arguments... arguments) noexcept {
-  self.before_exec();
-  const int failed = next(arguments...);
+// `run` is given the environment. A name of null: the program is known by its
+// descriptor.
+template <class Run>
+int replace_program(const char* program, char* const* environment, Run run) noexcept {
+  shim::inheritance passed(program, environment);
+  self.before_exec(passed);
+  if (const std::size_t size = passed.size(); size > 0) {
+    auto** extended = static_cast<char**>(__builtin_alloca(size * sizeof(char*)));
+    passed.fill(extended);
+    environment = extended;
+  }
+  const int failed = run(environment);
   self.after_failed_exec();
   return failed;
 }
@@ -51,34 +60,37 @@ int with_array(const char* first, std::va_list& list, Run run) noexcept {
 
 SHIM_HOOK int execve(const char* path, char* const* arguments, char* const* environment) {
   static shim::real_function<int(const char*, char* const*, char* const*)> next("execve");
-  return replace_program(next, path, arguments, environment);
+  return replace_program(path, environment,
+                         [&](char* const* with) noexcept { return next(path, arguments, with); });
 }
 
 SHIM_HOOK int execv(const char* path, char* const* arguments) {
-  static shim::real_function<int(const char*, char* const*)> next("execv");
-  return replace_program(next, path, arguments);
-}
-
-SHIM_HOOK int execvp(const char* file, char* const* arguments) {
-  static shim::real_function<int(const char*, char* const*)> next("execvp");
-  return replace_program(next, file, arguments);
+  return execve(path, arguments, environ);
 }
 
 SHIM_HOOK int execvpe(const char* file, char* const* arguments, char* const* environment) {
   static shim::real_function<int(const char*, char* const*, char* const*)> next("execvpe");
-  return replace_program(next, file, arguments, environment);
+  return replace_program(file, environment,
+                         [&](char* const* with) noexcept { return next(file, arguments, with); });
+}
+
+SHIM_HOOK int execvp(const char* file, char* const* arguments) {
+  return execvpe(file, arguments, environ);
 }
 
 SHIM_HOOK int fexecve(int fd, char* const* arguments, char* const* environment) {
   static shim::real_function<int(int, char* const*, char* const*)> next("fexecve");
-  return replace_program(next, fd, arguments, environment);
+  return replace_program(nullptr, environment,
+                         [&](char* const* with) noexcept { return next(fd, arguments, with); });
 }
 
 SHIM_HOOK int execveat(int directory, const char* path, char* const* arguments,
                        char* const* environment, int flags) {
   using function = int(int, const char*, char* const*, char* const*, int);
   static shim::real_function<function> next("execveat");
-  return replace_program(next, directory, path, arguments, environment, flags);
+  return replace_program(nullptr, environment, [&](char* const* with) noexcept {
+    return next(directory, path, arguments, with, flags);
+  });
 }
 
 SHIM_HOOK int execl(const char* path, const char* first, ...) {
@@ -118,6 +130,8 @@ SHIM_HOOK void _exit(int status) {
 }
 
 SHIM_HOOK void _Exit(int status) { _exit(status); }
+
+__attribute__((constructor)) static void begin() { shim::take_inheritance(); }
 
 // Leaves the fabric at a normal end. The only destructor of this library: it
 // frees nothing, because other threads may still be inside.

@@ -159,4 +159,25 @@ int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags) {
   return accepted;
 }
 
+void resume_stream(int fd, smcd::handshake_role role, std::uint64_t cookie) noexcept {
+  std::uint64_t found = 0;
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  dibs::inet_address remote;
+  smcd::tcp_count moved;
+  tcp_socket tcp(fd);
+  if (self.find(fd) != nullptr || !cookie_of(fd, found) || found != cookie ||
+      ::getpeername(fd, generic, &size) != 0 || !dibs::from_sockaddr(generic, size, remote) ||
+      !tcp.counters(moved.written, moved.read)) {
+    return;
+  }
+  smcd::stack* stack = self.stack();
+  if (stack == nullptr) return;
+  if (endpoint* made = make_stream(*stack, role, remote, true)) {
+    made->link.resume(moved);
+    self.put(fd, made);
+  }
+}
+
 }  // namespace shim

@@ -2,7 +2,11 @@
 #pragma once
 // Where streams come from: listen, connect and accept, and the rendezvous.
 
+#include <smcd/handshake.hpp>
+
 #include <sys/socket.h>
+
+#include <cstdint>
 
 namespace shim {
 
@@ -20,5 +24,9 @@ void adopt_listener(int fd) noexcept;
 
 // The whole of accept4(2).
 [[nodiscard]] int accept_stream(int listener, sockaddr* from, socklen_t* size, int flags);
+
+// A connection that another program had in this process, and nobody else has. Does
+// nothing unless it is the socket of that SO_COOKIE.
+void resume_stream(int fd, smcd::handshake_role role, std::uint64_t cookie) noexcept;
 
 }  // namespace shim

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -216,92 +215,6 @@ void process::drop_range(unsigned first, unsigned last) noexcept {
   }
 }
 
-template <class Visit>
-void process::for_each_stream(Visit visit) noexcept {
-  for (endpoint* at = live_.load(std::memory_order_acquire); at != nullptr;
-       at = at->next_live == at ? nullptr : at->next_live) {
-    if (at->kind == endpoint::kind_of::stream && at->link.is_open()) visit(*at);
-  }
-}
-
-void process::retire(int fd) noexcept {
-  if (const pinned known = find_live(fd); known && is_self()) {
-    known->link.stay_on_tcp(smcd::decline_code::option_unsupported);
-    sync_members(*known);
-  }
-}
-
-bool process::bring_back(int fd, after_leaving then) noexcept {
-  const dibs::cancel_shield not_cancelled;
-  endpoint* found = table_.find(fd);
-  if (found == nullptr || found->kind != endpoint::kind_of::stream) return true;
-  found->pins.fetch_add(1, std::memory_order_seq_cst);
-  const pinned known(*found);
-  if (table_.find(fd) != found || !found->link.is_open()) return true;
-  const int saved = errno;
-  tcp_socket tcp(fd);
-  const bool is_back = found->link.give_to_kernel(tcp, then);
-  sync_members(*found);
-  errno = saved;
-  return is_back;
-}
-
-// Bytes that TCP would give in another order are given to nobody.
-void process::give_to_kernel(int fd, after_leaving then) noexcept {
-  if (bring_back(fd, then)) return;
-  const int saved = errno;
-  log("fd %d: cannot go back to TCP with unread bytes; connection reset", fd);
-  const sockaddr nowhere{AF_UNSPEC, {}};
-  static_cast<void>(real.connect(fd, &nowhere, socklen_t{sizeof nowhere}));
-  errno = saved;
-}
-
-void process::retire_inheritable(bool is_replaced) noexcept {
-  const int saved = errno;
-  for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
-    endpoint* at = table_.find(fd);
-    if (at == nullptr || at->kind != endpoint::kind_of::stream || at->link.is_plain() ||
-        (real.fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0) {
-      continue;
-    }
-    // An orphan too: this child of fork needs no stack of its own for that.
-    if (is_replaced && !at->link.is_shared()) {
-      give_to_kernel(fd, after_leaving::drains);
-    } else if (!bring_back(fd, after_leaving::drains)) {
-      // Somebody goes on with it here; then the other program does without.
-      log("fd %d: cannot go back to TCP with unread bytes; not inherited", fd);
-      real.fcntl(fd, F_SETFD, FD_CLOEXEC);
-    }
-  }
-  errno = saved;
-}
-
-void process::distrust_numbers() noexcept {
-  if (is_distrustful_.exchange(true) || !is_self()) return;
-  for_each_stream([](endpoint& at) noexcept {
-    at.link.stay_on_tcp(smcd::decline_code::option_unsupported);
-    sync_members(at);
-  });
-}
-
-void process::before_clone(std::uint64_t flags) noexcept {
-  const bool shares_memory = (flags & CLONE_VM) != 0;
-  const bool shares_table = (flags & CLONE_FILES) != 0;
-  const bool is_thread = (flags & CLONE_THREAD) != 0;
-  // The maker of a vfork child waits until that runs another program.
-  if (shares_memory && !is_thread && !shares_table && (flags & CLONE_VFORK) != 0) return;
-  if (shares_memory != shares_table || (shares_memory && !is_thread)) distrust_numbers();
-}
-
-bool process::is_behind(const endpoint& of, int fd) noexcept {
-  if (of.link.is_young()) return true;  // its bytes take the kernel's way anyhow
-  const int saved = errno;
-  std::uint64_t cookie = 0;
-  const bool is_known = cookie_of(fd, cookie);
-  errno = saved;
-  return is_known && cookie == of.link.state().socket_cookie;
-}
-
 int process::hide(int fd) noexcept {
   const dibs::cancel_shield not_cancelled;
   rlimit limit{};
@@ -316,19 +229,6 @@ int process::hide(int fd) noexcept {
     }
   }
   return fd;
-}
-
-void process::before_exec() noexcept {
-  if (live_.load(std::memory_order_acquire) == nullptr) return;
-  // A child of vfork too: it acts for the thread that waits for it.
-  retire_inheritable(is_self());
-  if (!is_self()) return;
-  for_each_stream([](endpoint& at) noexcept { at.link.unshare(); });
-}
-
-void process::after_failed_exec() noexcept {
-  if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
-  for_each_stream([](endpoint& at) noexcept { at.link.share(); });
 }
 
 // ---- fork ------------------------------------------------------------------

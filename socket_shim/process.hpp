@@ -6,6 +6,7 @@
 #include <devices/lock.hpp>
 #include <smcd/stack.hpp>
 #include <socket_shim/fd_table.hpp>
+#include <socket_shim/inheritance.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -101,10 +102,10 @@ class process {
   // program, and this one may go on; else the kernel itself.
   using after_leaving = smcd::connection::after_leaving;
   void give_to_kernel(int fd, after_leaving) noexcept;
-  // For a new program beside this one or, `is_replaced`, in its place.
-  void retire_inheritable(bool is_replaced) noexcept;
+  // For a new program beside this one or, with an inheritance, in its place.
+  void retire_inheritable(inheritance* = nullptr) noexcept;
   // Around an exec: what it closes is no longer ours, unless it fails.
-  void before_exec() noexcept;
+  void before_exec(inheritance&) noexcept;
   void after_failed_exec() noexcept;
 
   // Numbers may change their meaning where no hook can see it: threads have
@@ -142,6 +143,8 @@ class process {
   void open_stack() noexcept;
   template <class Visit>
   void for_each_stream(Visit visit) noexcept;
+  [[nodiscard]] bool has_inheritable_set() noexcept;
+  [[nodiscard]] static bool is_inheritable(int fd) noexcept;
 
   fd_table table_;
   pool<endpoint> endpoints_;
@@ -183,6 +186,14 @@ inline pinned process::find_live(int fd) noexcept {
     if (found->is_orphan.load(std::memory_order_relaxed)) [[unlikely]]
       adopt_orphan(*found);
     return held;
+  }
+}
+
+template <class Visit>
+void process::for_each_stream(Visit visit) noexcept {
+  for (endpoint* at = live_.load(std::memory_order_acquire); at != nullptr;
+       at = at->next_live == at ? nullptr : at->next_live) {
+    if (at->kind == endpoint::kind_of::stream && at->link.is_open()) visit(*at);
   }
 }
 
