@@ -15,7 +15,6 @@
 #include <smcd/end.hpp>
 #include <smcd/ring.hpp>
 #include <smcd/stack.hpp>
-#include <smcd/tcp_count.hpp>
 #include <smcd/tcp_lane.hpp>
 
 #include <atomic>
@@ -190,9 +189,10 @@ class connection {
   // Before shutdown of the socket, SHUT_WR and SHUT_RD; SHUT_RDWR is both.
   void shutdown_write() noexcept;
   void shutdown_read() noexcept;
-  // After these, if both directions are shut now. TCP resets a connection for
-  // what comes later, so a message of the handshake that is on its way is awaited.
-  void await_last_clc(tcp_lane&) noexcept;
+  // After these, and before the socket's. What a peer that left has unread must
+  // come before FIN. And if both directions are shut now, TCP resets the connection
+  // for what comes later, so a message of the handshake on its way is awaited.
+  void settle_shutdown(tcp_lane&) noexcept;
 
   // Before the last close of the socket in this process. `reset`: the peer has
   // not been read to the end, and TCP would send RST.

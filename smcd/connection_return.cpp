@@ -65,9 +65,16 @@ void connection::take_last_clc(tcp_lane& tcp) noexcept {
   });
 }
 
-void connection::await_last_clc(tcp_lane& tcp) noexcept {
-  if (is_young() || !end()->sending.is_shut || !end()->receiving.is_shut) return;
-  if (!meets_marks() || is_established()) return;
+void connection::settle_shutdown(tcp_lane& tcp) noexcept {
+  if (is_young() || !meets_marks() || !end()->sending.is_shut) return;
+  if (is_established()) {
+    // [left] Either the leaver saw the end of the stream, or we see that it left.
+    await_clc(tcp, [&]() noexcept {
+      return !has_peer_left() || !attend_leaver(tcp) || !is_returning() || tcp.has_hung_up();
+    });
+    return;
+  }
+  if (!end()->receiving.is_shut) return;
   await_clc(tcp, [&]() noexcept { return has_clc_arrived(tcp) || tcp.has_hung_up(); });
 }
 
@@ -255,6 +262,8 @@ std::optional<std::uint32_t> connection::unread_by_leaver() noexcept {
 // True once all of them are on the TCP lane. Otherwise: wait for room there.
 result<std::size_t> connection::return_bytes(tcp_lane& tcp) noexcept {
   direction& to = end()->sending;
+  // It reads no more, and would be reset by what it is sent.
+  if (!to.is_returning && peer_has_closed()) return std::size_t{0};
   if (!to.is_returning) {
     const std::optional<std::uint32_t> unread = unread_by_leaver();
     if (!unread) return make_error_code(errc::protocol_violation);

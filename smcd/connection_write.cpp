@@ -276,8 +276,9 @@ bool connection::peer_has_closed() const noexcept {
 
 bool connection::peer_is_done_sending() const noexcept {
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  // seq_cst: second access of an end that leaves, in [left].
   return control != nullptr &&
-         cdc::unpack(control->consumer.load(std::memory_order_relaxed)).connection_flags != 0;
+         cdc::unpack(control->consumer.load(std::memory_order_seq_cst)).connection_flags != 0;
 }
 
 void connection::shutdown_write() noexcept {

@@ -2,6 +2,8 @@
 #pragma once
 // How many bytes a TCP socket ever moved, from what the kernel tells of it.
 
+#include <smcd/tcp_lane.hpp>
+
 #include <linux/tcp.h>
 
 #include <cstddef>
@@ -9,11 +11,6 @@
 #include <optional>
 
 namespace smcd {
-
-struct tcp_count {
-  std::uint64_t written = 0;  // by this end, sent or not
-  std::uint64_t read = 0;     // by this end
-};
 
 // The kernel counts a FIN as one more byte received.
 [[nodiscard]] constexpr bool has_fin(std::uint8_t state) noexcept {

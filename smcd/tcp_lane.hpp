@@ -22,6 +22,12 @@ struct socket_identity {
   dibs::inet_address local;
 };
 
+// Of a socket, ever, as the kernel counts them.
+struct tcp_count {
+  std::uint64_t written = 0;  // by this end, sent or not
+  std::uint64_t read = 0;     // by this end
+};
+
 class tcp_lane {
  public:
   // Up to to.size() bytes, in order. 0 at the end of the stream.

@@ -49,7 +49,7 @@ SHIM_HOOK int shutdown(int fd, int how) noexcept {
     if (how == SHUT_RD || how == SHUT_RDWR) known->link.shutdown_read();
     if (how == SHUT_WR || how == SHUT_RDWR) known->link.shutdown_write();
     shim::tcp_socket tcp(fd);
-    known->link.await_last_clc(tcp);
+    known->link.settle_shutdown(tcp);
   }
   const int answer = real.shutdown(fd, how);
   // To edge-triggered sets this is an event.

@@ -104,6 +104,13 @@ void books::forked(std::size_t child) {
   }
 }
 
+void books::lent() {
+  for (int fd = 0; fd < static_cast<int>(max_fds); ++fd) {
+    const int end = end_of(fd);
+    if (end >= 0 && unread(end) > 0) in_.ends[static_cast<std::size_t>(end)].is_haunted = true;
+  }
+}
+
 void books::died(std::size_t process, bool was_killed) {
   process_book& gone = in_.processes[process];
   for (std::size_t fd = 0; fd < max_fds; ++fd) {

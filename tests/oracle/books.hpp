@@ -39,6 +39,9 @@ class books {
   void closed(int fd);
   void forked(std::size_t child);
   void died(std::size_t process, bool was_killed);
+  // A child of this process became another program, which the library takes for
+  // one that may read what is unread now.
+  void lent();
   // A dead process' kernel resets a connection for bytes that the process did
   // not read: on TCP, not in a DMB. And those may be of a handshake. So a
   // connection is empty when its holder is killed, was in use for a while, and

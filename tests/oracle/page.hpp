@@ -53,7 +53,7 @@ struct end_book {
   bool is_used, is_nonblocking, has_timeout, shut_read, shut_write, is_gone;
   bool resets;            // its close will (SO_LINGER)
   bool expects_reset;     // the peer's kernel has sent one, or will
-  bool is_haunted;        // by a holder that was killed
+  bool is_haunted;        // by a holder that was killed, or another program
   bool had_bulk;          // more unread than must have arrived, at any time
   bool trickles;          // had more unread than must have arrived, at the last wait
   std::int32_t low_mark;  // SO_RCVLOWAT

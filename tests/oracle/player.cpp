@@ -112,6 +112,7 @@ class player {
   // A child that ends at once, of fork or vfork; every other becomes another program before.
   static void call_spawn(call& c) {
     const bool execs = c.of.args[0] % 2 != 0;
+    if (execs) c.book.lent();
     const pid_t pid = c.of.args[0] < 2 ? ::fork() : ::vfork();
     if (pid == 0) {
       if (execs) ::execl("/bin/true", "true", nullptr);

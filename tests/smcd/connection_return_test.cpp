@@ -218,6 +218,29 @@ TEST_CASE("return: the peer's close brings what is unread") {
   CHECK(take_raw(ends.client) == "last words");
 }
 
+TEST_CASE("return: the peer ends its direction after what is unread") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("last words"));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+  ends.server.shutdown_write();
+  SUBCASE("for a stranger") { CHECK(take_raw(ends.client) == "last words"); }
+  SUBCASE("for the end that left") {
+    CHECK(ends.client.read_text() == "last words");
+    CHECK(ends.client.read_text() == "(end)");
+  }
+}
+
+TEST_CASE("return: who reads no more is sent nothing again") {
+  two_ends ends;
+  REQUIRE(ends.establish());
+  REQUIRE(ends.server.write("unread"));
+  CHECK(ends.client.connection.give_to_kernel(ends.client.tcp, after_leaving::drains));
+  ends.client.shutdown_both();
+  CHECK(ends.server.write("more").value() == 4);
+  CHECK(ends.client.read_text() == "unread");
+}
+
 TEST_CASE("return: bytes that TCP could not give in their order are not given at all") {
   two_ends ends;
   REQUIRE(ends.establish());

@@ -115,13 +115,14 @@ class end_point {
 
   void shutdown_write() {
     connection.shutdown_write();
+    connection.settle_shutdown(tcp);
     tcp.shutdown_write();
   }
   // As a driver does it: the connection's end first, then the socket's.
   void shutdown_both() {
     connection.shutdown_read();
     connection.shutdown_write();
-    connection.await_last_clc(tcp);
+    connection.settle_shutdown(tcp);
     tcp.shutdown_both();
   }
   smcd::connection::close_way close() {

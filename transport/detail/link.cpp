@@ -112,7 +112,7 @@ void link::shutdown(bool is_reading, bool is_writing) noexcept {
   if (!has_connection()) return;
   if (is_reading) connection_.shutdown_read();
   if (is_writing) connection_.shutdown_write();
-  connection_.await_last_clc(lane_);
+  connection_.settle_shutdown(lane_);
 }
 
 // ---- waiting ---------------------------------------------------------------
