@@ -261,6 +261,7 @@ class connection {
   static std::size_t peek_kernel(tcp_lane&, buffer_walk&, std::size_t n, std::size_t past) noexcept;
   void keep(const result<std::size_t>& over) noexcept;
   [[nodiscard]] result<std::size_t> tell(const result<std::size_t>& over) noexcept;
+  [[nodiscard]] next_mark mark_ahead() const noexcept;
   [[nodiscard]] std::uint64_t bytes_before_mark() const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_used() const noexcept;
   void tell_consumer(bool is_ring_empty) noexcept;
@@ -375,6 +376,12 @@ class connection {
 };
 
 // ---- inline ----------------------------------------------------------------
+
+// What the peer announced next. Requires meets_marks().
+inline next_mark connection::mark_ahead() const noexcept {
+  const direction& from = end()->receiving;
+  return look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+}
 
 // Flags and consumer cursor share a word, and this end's reader and writer
 // both change it.

@@ -134,17 +134,14 @@ int connection::take_error() noexcept {
 connection::turn connection::follow_marks() noexcept {
   direction& from = end()->receiving;
   if (!meets_marks()) return turn::nothing;
-  const auto look = [&]() noexcept {
-    return look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
-  };
-  if (const next_mark ahead = look();
+  if (const next_mark ahead = mark_ahead();
       ahead.what == next_mark::answer::none ||
       (ahead.what == next_mark::answer::found && ahead.at.offset > from.offset())) {
     return turn::nothing;
   }
   // A signal handler may have been here between our looks at it.
   const dibs::signal_shield quiet;
-  const next_mark next = look();
+  const next_mark next = mark_ahead();
   if (next.what == next_mark::answer::none) return turn::nothing;
   if (next.what == next_mark::answer::invalid) return turn::broken;
   if (next.at.offset > from.offset()) return turn::nothing;
@@ -172,17 +169,14 @@ connection::turn connection::follow_marks() noexcept {
 // The peer ended in the middle of the CLC message that stands here.
 bool connection::is_cut_off(tcp_lane& tcp) noexcept {
   if (!tcp.has_hung_up()) return false;
-  const direction& from = end()->receiving;
-  const next_mark next =
-      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  const next_mark next = mark_ahead();
   return next.what != next_mark::answer::found || tcp.unread() < next.at.length;
 }
 
 std::uint64_t connection::bytes_before_mark() const noexcept {
   if (!meets_marks()) return ~std::uint64_t{0};
-  const direction& from = end()->receiving;
-  const std::uint64_t offset = from.offset();
-  const next_mark next = look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), offset);
+  const std::uint64_t offset = end()->receiving.offset();
+  const next_mark next = mark_ahead();
   return next.what == next_mark::answer::found ? next.at.offset - offset : ~std::uint64_t{0};
 }
 

@@ -83,8 +83,7 @@ bool connection::has_clc_arrived(tcp_lane& tcp) noexcept {
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
   const std::uint64_t arrived = from.offset() + tcp.unread();
-  const next_mark next =
-      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  const next_mark next = mark_ahead();
   return next.what != next_mark::answer::found || next.at.kind != mark_clc ||
          arrived >= next.at.offset + next.at.length;
 }
@@ -93,8 +92,7 @@ bool connection::is_clc_ahead() noexcept {
   if (!meets_marks()) return false;
   direction& from = end()->receiving;
   const dibs::lock_guard guard(from.lock);
-  const next_mark next =
-      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  const next_mark next = mark_ahead();
   return next.what == next_mark::answer::invalid ||
          (next.what == next_mark::answer::found && next.at.kind == mark_clc);
 }
