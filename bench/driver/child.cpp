@@ -2,7 +2,9 @@
 #include <driver/child.hpp>
 
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -11,9 +13,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace bench {
 namespace {
@@ -44,6 +50,21 @@ std::vector<std::string> environment_of(const command& what) {
   return made;
 }
 
+// In the new process, before it becomes what it shall be.
+bool prepare(const command& what, const passwd* user) noexcept {
+  if (what.cpu >= 0) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<unsigned>(what.cpu), &set);
+    ::sched_setaffinity(0, sizeof set, &set);
+  }
+  if (user != nullptr && (::setgroups(0, nullptr) != 0 || ::setgid(user->pw_gid) != 0 ||
+                          ::setuid(user->pw_uid) != 0)) {
+    return false;
+  }
+  return what.directory.empty() || ::chdir(what.directory.c_str()) == 0;
+}
+
 }  // namespace
 
 child::child(const command& what) {
@@ -52,20 +73,21 @@ child::child(const command& what) {
   std::vector<std::string> environment = environment_of(what);
   const std::vector<char*> argv = pointers(arguments);
   const std::vector<char*> envp = pointers(environment);
+  const passwd* user = what.user.empty() ? nullptr : ::getpwnam(what.user.c_str());
+  if (!what.user.empty() && user == nullptr) {
+    throw std::runtime_error("there is no user " + what.user);
+  }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw std::system_error(errno, std::system_category(), "pipe");
   const pid_t parent = ::getpid();
   pid_ = ::fork();
   if (pid_ == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(127);
+    ::setpgid(0, 0);
     ::dup2(ends[1], STDOUT_FILENO);
-    if (what.cpu >= 0) {
-      cpu_set_t set;
-      CPU_ZERO(&set);
-      CPU_SET(static_cast<unsigned>(what.cpu), &set);
-      ::sched_setaffinity(0, sizeof set, &set);
-    }
+    if (what.says_errors) ::dup2(ends[1], STDERR_FILENO);
+    if (!prepare(what, user)) ::_exit(127);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // another user would take it back
+    if (::getppid() != parent) ::_exit(127);
     ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
@@ -75,13 +97,32 @@ child::child(const command& what) {
     ::close(output_);
     throw std::system_error(errno, std::system_category(), "fork");
   }
+  ::setpgid(pid_, pid_);
 }
 
 child::~child() {
+  if (pid_ >= 0) {
+    ::kill(-pid_, SIGKILL);
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
   ::close(output_);
+}
+
+bool child::has_ended() const noexcept {
+  siginfo_t seen{};
+  return ::waitid(P_PID, static_cast<id_t>(pid_), &seen, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+         seen.si_pid == pid_;
+}
+
+void child::stop() noexcept {
   if (pid_ < 0) return;
-  ::kill(pid_, SIGKILL);
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  ::kill(pid_, SIGTERM);
+  const auto until = clock::now() + std::chrono::seconds(3);
+  // The output ends with the last of the group.
+  try {
+    static_cast<void>(read_all(until));
+  } catch (const std::runtime_error&) {
   }
 }
 
@@ -104,12 +145,35 @@ std::optional<std::string> child::read_line(clock::time_point until) {
   }
 }
 
+std::string child::read_all(clock::time_point until) {
+  std::string all;
+  while (const auto line = read_line(until)) all += *line + '\n';
+  return all + std::exchange(text_, {});
+}
+
 bool child::ended_well() {
   int status = 0;
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+double child::cpu_seconds() const {
+  double ticks = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream from(entry.path() / "stat");
+    std::string line;
+    if (!std::getline(from, line)) continue;
+    // state ppid pgrp, 8 others, then utime stime cutime cstime
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    std::string word;
+    pid_t group = 0;
+    if (!(fields >> word >> word >> group) || group != pid_) continue;
+    for (int i = 0; i < 8; ++i) fields >> word;
+    for (double part = 0, i = 0; i < 4 && fields >> part; ++i) ticks += part;
+  }
+  return ticks / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
 void stop_on_signals() noexcept {

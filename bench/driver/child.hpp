@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A process of ours whose output we read. It never outlives this object, nor
-// this process.
+// A process of ours whose output we read, leader of a group of processes. The
+// group never outlives this object, nor the leader this process.
 
 #include <sys/types.h>
 
@@ -19,6 +19,9 @@ struct command {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=value, besides ours
   int cpu = -1;                          // to run on; -1: any
+  std::string directory;                 // to run in; empty: ours
+  std::string user;                      // to be; empty: who we are
+  bool says_errors = false;              // its errors are part of its output
 };
 
 class child {
@@ -32,8 +35,16 @@ class child {
   // Nothing: the output ended. Throws std::runtime_error when time is over or
   // somebody wants us to stop.
   [[nodiscard]] std::optional<std::string> read_line(clock::time_point until);
+  // All lines to come, until the output ends.
+  [[nodiscard]] std::string read_all(clock::time_point until);
   // After the last line. True: the process ended well.
   [[nodiscard]] bool ended_well();
+  [[nodiscard]] bool has_ended() const noexcept;
+  // Asks it to end, and all processes that it started; soon they must.
+  void stop() noexcept;
+  // CPU time that it used, and all that it started, as long as they live or it
+  // has waited for them. Good to a hundredth of a second.
+  [[nodiscard]] double cpu_seconds() const;
 
  private:
   pid_t pid_ = -1;

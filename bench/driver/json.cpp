@@ -19,8 +19,11 @@ json::object figure(const series& one, const std::string& name) {
 }
 
 json::object entry(const series& one, const results& in) {
+  const question& what = *one.what;
   json::object made{
-      {"question", one.what->name}, {"transport", one.who->name}, {"size", one.what->size}};
+      {"question", what.name},           {"title", what.title},  {"kind", name_of(what.what)},
+      {"transport", one.who->name},      {"size", what.size},    {"gap_us", what.gap_us},
+      {"connections", what.connections}, {"active", what.active}};
   std::set<std::string> names;
   for (const figures& round : one.rounds) {
     for (const auto& [name, value] : round) names.insert(name);
@@ -52,6 +55,7 @@ void print_json(std::ostream& to, const report& of) {
             {"time_ms", of.how.time_ms},
             {"warm_up_ms", of.how.warm_up_ms},
             {"rounds", of.how.rounds},
+            {"programs_are_pinned", of.how.is_pinned},
             {"results", entries},
             {"remarks", remarks},
             {"alarms", warnings}})

@@ -55,17 +55,16 @@ times cpu_times() {
   return made;
 }
 
-double own_seconds() noexcept {
+double cpu_of(int who) noexcept {
   double seconds = 0;
-  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
-    rusage used{};
-    ::getrusage(who, &used);
-    for (const timeval& part : {used.ru_utime, used.ru_stime}) {
-      seconds += static_cast<double>(part.tv_sec) + static_cast<double>(part.tv_usec) / 1e6;
-    }
+  rusage used{};
+  ::getrusage(who, &used);
+  for (const timeval& part : {used.ru_utime, used.ru_stime}) {
+    seconds += static_cast<double>(part.tv_sec) + static_cast<double>(part.tv_usec) / 1e6;
   }
   return seconds;
 }
+double own_seconds() noexcept { return cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN); }
 
 }  // namespace
 
@@ -92,6 +91,8 @@ machine look_at_machine() {
   made.kernel = std::string(name.sysname) + " " + name.release;
   return made;
 }
+
+double cpu_of_children() noexcept { return cpu_of(RUSAGE_CHILDREN); }
 
 neighbours::neighbours() noexcept {
   const times now = cpu_times();

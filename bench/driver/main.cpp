@@ -33,10 +33,11 @@ void lay_out(report& to, const runner& with) {
       to.remarks.push_back("without " + std::string(who.name) + ": " + obstacle);
     }
   }
-  for (const question& what : questions) {
+  for (const question& what : questions()) {
     if (!is_wanted(to.how.questions, what.name, true)) continue;
-    if (what.where == placement::apart && !to.where.second_cpu) {
-      to.remarks.push_back("without " + std::string(what.name) + ": there is but one CPU");
+    if (to.how.is_quick && what.is_detail && to.how.questions.empty()) continue;
+    if (const std::string obstacle = with.obstacle(what); !obstacle.empty()) {
+      to.remarks.push_back("without " + what.name + ": " + obstacle);
       continue;
     }
     for (const transport* who : able) {
@@ -45,10 +46,11 @@ void lay_out(report& to, const runner& with) {
   }
 }
 
-void measure_all(report& to, const runner& with) {
+void measure_all(report& to, runner& with) {
   const bool is_watched = ::isatty(STDERR_FILENO) != 0;
   for (unsigned round = 0; round < to.how.repeats; ++round) {
     for (series& one : to.found.all) {
+      if (round > 0 && one.what->is_once) continue;
       if (is_watched) {
         std::cerr << "\r\033[K" << round + 1 << '/' << to.how.repeats << ' ' << one.what->name
                   << ' ' << one.who->name << std::flush;
@@ -72,7 +74,7 @@ int run(int count, char** values) {
   report made;
   made.how = *wanted;
   made.where = look_at_machine();
-  const runner with(made.how, made.where);
+  runner with(made.how, made.where);
   lay_out(made, with);
   if (made.found.all.empty()) throw usage_error("nothing is left to be measured");
   const neighbours others;

@@ -35,11 +35,14 @@ void require_known(const std::vector<std::string>& names, const Known& known, co
 }
 
 void print_help(const po::options_description& known) {
-  std::cout << "Usage: dibsock-bench [OPTIONS]\n"
-               "Measures SMC-D sockets beside TCP, UNIX sockets and a bare ring in memory.\n\n"
-            << known << "\nQuestions:\n";
-  for (const question& one : questions) {
-    std::cout << "  " << one.name << std::string(24 - one.name.size(), ' ') << one.title << '\n';
+  std::cout
+      << "Usage: dibsock-bench [OPTIONS]\n"
+         "Measures SMC-D sockets beside TCP, UNIX sockets and a bare ring in memory, in turn.\n\n"
+      << known << "\nQuestions:\n";
+  for (const question& one : questions()) {
+    std::cout << "  " << one.name
+              << std::string(24 - std::min<std::size_t>(one.name.size(), 23), ' ') << one.title
+              << '\n';
   }
   std::cout << "\nTransports:\n ";
   for (const transport& one : transports) std::cout << ' ' << one.name;
@@ -53,17 +56,22 @@ std::optional<options> parse_options(int count, char** values) {
   std::string wanted_questions;
   std::string wanted_transports;
   std::string preload;
+  std::string output;
   po::options_description known("Options", 90, 60);
   auto add = known.add_options();
   add("help,h", "print this text");
-  add("quick", "about 1000 rounds of everything, once: does it work?");
+  add("quick", "1000 rounds of the most of it, once: does it work?");
   add("json", "print JSON instead of tables");
-  add("time,t", po::value(&made.time_ms)->value_name("MS"), "of one measurement (300)");
-  add("warm-up", po::value(&made.warm_up_ms)->value_name("MS"), "before it (100)");
+  add("output,o", po::value(&output)->value_name("DIR"),
+      "write tables, JSON and plots into this directory as well");
+  add("time,t", po::value(&made.time_ms)->value_name("MS"),
+      "of one measurement (200); programs have a time of their own");
+  add("warm-up", po::value(&made.warm_up_ms)->value_name("MS"), "before it (50)");
   add("repeats,r", po::value(&made.repeats)->value_name("N"), "measurements of each kind (5)");
   add("questions,q", po::value(&wanted_questions)->value_name("LIST"),
       "only these, or those that begin so");
   add("transports", po::value(&wanted_transports)->value_name("LIST"), "only these");
+  add("pin", "programs of others on one core each, not as the scheduler likes");
   add("preload", po::value(&preload)->value_name("FILE"),
       "the preload library (../lib/libdibsock-preload.so beside this program)");
   po::variables_map found;
@@ -78,7 +86,8 @@ std::optional<options> parse_options(int count, char** values) {
     return std::nullopt;
   }
   made.is_json = found.count("json") > 0;
-  if (found.count("quick") > 0) {
+  made.is_quick = found.count("quick") > 0;
+  if (made.is_quick) {
     if (found.count("repeats") == 0) made.repeats = 1;
     if (found.count("warm-up") == 0) made.warm_up_ms = 20;
     if (found.count("time") == 0) made.time_ms = 1000;
@@ -87,9 +96,11 @@ std::optional<options> parse_options(int count, char** values) {
   if (made.repeats == 0 || made.time_ms == 0) throw usage_error("nothing takes no time");
   made.questions = split(wanted_questions);
   made.transports = split(wanted_transports);
-  require_known(made.questions, questions, "question");
+  require_known(made.questions, questions(), "question");
   require_known(made.transports, transports, "transport");
   made.preload = preload;
+  made.output = output;
+  made.is_pinned = found.count("pin") > 0;
   return made;
 }
 

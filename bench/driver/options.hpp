@@ -18,10 +18,13 @@ class usage_error : public std::runtime_error {
 
 struct options {
   unsigned repeats = 5;         // of the whole plan
-  std::uint64_t time_ms = 300;  // of one measurement
-  std::uint64_t warm_up_ms = 100;
+  std::uint64_t time_ms = 200;  // of one measurement
+  std::uint64_t warm_up_ms = 50;
   std::uint64_t rounds = 0;  // most of one measurement; 0: no limit
+  bool is_quick = false;     // does it work at all?
   bool is_json = false;
+  bool is_pinned = false;               // programs of others too
+  std::filesystem::path output;         // directory for all forms of the report; empty: none
   std::vector<std::string> questions;   // names, or the beginning of names; none: all
   std::vector<std::string> transports;  // names; none: all
   std::filesystem::path preload;        // the shim

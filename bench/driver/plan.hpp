@@ -2,47 +2,50 @@
 #pragma once
 // What is measured: questions, and the transports that answer them.
 
+#include <driver/programs/program.hpp>
+#include <worker/kind.hpp>
+
 #include <array>
 #include <cstddef>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace bench {
 
 enum class placement { apart, together, free };  // one CPU each, one for both, unpinned
-enum class kind { ping, stream, connect };
 
 struct question {
-  std::string_view name;
-  std::string_view title;
-  kind what;
-  std::size_t size;
-  placement where;
+  std::string name;
+  std::string title;
+  kind what = kind::ping;
+  std::size_t size = 64;
+  placement where = placement::apart;
   bool is_epoll = false;
+  unsigned gap_us = 0;
+  unsigned connections = 1;
+  unsigned active = 1;
+  bool is_detail = false;  // one more of a series: not for all transports, nor for --quick
+  bool is_once = false;    // takes long and varies little
+  bool is_flow = false;    // bytes per second are the answer, not how many messages
+  std::optional<program_pair> programs;
+
+  [[nodiscard]] bool has_time() const noexcept { return what == kind::ping; }
+  // Connections that end at once may stay on TCP, and nobody asks those of
+  // other programs.
+  [[nodiscard]] bool promises_smcd() const noexcept {
+    return what == kind::ping || what == kind::stream || what == kind::many;
+  }
+  // Figures over the size of a message: what plots show.
+  [[nodiscard]] bool is_of_sizes() const noexcept {
+    return (what == kind::ping || what == kind::stream) && where == placement::apart && !is_epoll &&
+           gap_us == 0;
+  }
 };
 
-inline constexpr std::array questions{
-    question{"rtt", "round trip, 64 B, one core each", kind::ping, 64, placement::apart},
-    question{"rtt-epoll", "round trip, 64 B, one core each, epoll", kind::ping, 64,
-             placement::apart, true},
-    question{"rtt-one-core", "round trip, 64 B, both on one core", kind::ping, 64,
-             placement::together},
-    question{"rtt-epoll-one-core", "round trip, 64 B, both on one core, epoll", kind::ping, 64,
-             placement::together, true},
-    question{"rtt-unpinned", "round trip, 64 B, as the scheduler likes", kind::ping, 64,
-             placement::free},
-    question{"stream-128k", "one way, 128 KiB messages, one core each", kind::stream, 131072,
-             placement::apart},
-    question{"stream-64", "one way, 64 B messages, one core each", kind::stream, 64,
-             placement::apart},
-    question{"stream-128k-one-core", "one way, 128 KiB messages, both on one core", kind::stream,
-             131072, placement::together},
-    question{"stream-64-one-core", "one way, 64 B messages, both on one core", kind::stream, 64,
-             placement::together},
-    question{"connect", "connect, 64 B there and back, close; one core each", kind::connect, 64,
-             placement::apart},
-    question{"connect-one-core", "connect, 64 B there and back, close; both on one core",
-             kind::connect, 64, placement::together},
-};
+// In the order of the report.
+[[nodiscard]] const std::vector<question>& questions();
 
 struct transport {
   std::string_view name;
@@ -52,8 +55,8 @@ struct transport {
   bool is_lone = false;       // and its server is not: a peer that cannot follow
   bool is_async = false;      // always waits in an event loop
   bool has_epoll = true;      // takes part where all wait in an event loop
-  bool has_connect = true;    // has connections to set up
-  bool may_float = true;      // sleeps, so that the scheduler can place it
+  bool is_bare = false;       // no connections to set up, and never sleeps
+  bool is_main = true;        // answers all that it can
   bool must_be_smcd = false;  // tell loudly if it is not
 };
 
@@ -63,8 +66,7 @@ inline constexpr std::array transports{
               .program = "dibsock-bench-ring",
               .family = "ring",
               .has_epoll = false,
-              .has_connect = false,
-              .may_float = false},
+              .is_bare = true},
     transport{.name = "native",
               .program = "dibsock-bench-native",
               .family = "native",
@@ -74,9 +76,13 @@ inline constexpr std::array transports{
               .program = "dibsock-bench-native",
               .family = "native",
               .is_async = true,
+              .is_main = false,
               .must_be_smcd = true},
-    transport{
-        .name = "asio", .program = "dibsock-bench-native", .family = "asio", .is_async = true},
+    transport{.name = "asio",
+              .program = "dibsock-bench-native",
+              .family = "asio",
+              .is_async = true,
+              .is_main = false},
     transport{.name = "shim",
               .program = "dibsock-bench-posix",
               .family = "tcp",
@@ -86,14 +92,12 @@ inline constexpr std::array transports{
               .program = "dibsock-bench-posix",
               .family = "tcp",
               .is_preloaded = true,
-              .is_lone = true},
+              .is_lone = true,
+              .is_main = false},
     transport{.name = "tcp", .program = "dibsock-bench-posix", .family = "tcp"},
     transport{.name = "unix", .program = "dibsock-bench-posix", .family = "unix"},
 };
 
-[[nodiscard]] constexpr bool answers(const transport& who, const question& what) noexcept {
-  return (who.has_epoll || !what.is_epoll) && (who.has_connect || what.what != kind::connect) &&
-         (who.may_float || what.where != placement::free);
-}
+[[nodiscard]] bool answers(const transport&, const question&) noexcept;
 
 }  // namespace bench

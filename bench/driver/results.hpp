@@ -6,17 +6,21 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <map>
 #include <string>
 #include <vector>
 
 namespace bench {
 
-// One measurement: figures by name, as the workers said them.
-//   p50_ns p99_ns per_second  of rounds, messages or connections
-//   cpu                       CPUs that both workers kept busy
-//   kernel_share              part of the bytes that went through TCP
-using figures = std::map<std::string, double>;
+// Figures of a measurement, by name, as the workers said them or the driver
+// worked them out:
+//   per_second                      rounds, messages, connections or requests
+//   p50_ns p99_ns p999_ns           of one of them
+//   cpu                             CPUs that both ends kept busy
+//   operations cpu_s                of programs: how many, and CPU time of both
+//   cpu_s_per_million cpu_s_per_gib seconds of CPU time, both ends
+//   kernel_share                    part of the bytes that went through TCP
+//   lo_bytes_per_operation          what crossed the loopback interface
+//   memory idle_cpu                 bytes for each idle connection, CPUs for all
 
 struct spread {
   double median = 0;
@@ -60,14 +64,14 @@ struct series {
   }
   // Connections that end at once may stay on TCP: nothing to promise there.
   [[nodiscard]] bool breaks_promise() const {
-    return who->must_be_smcd && what->what != kind::connect && rounds_on_tcp() > 0;
+    return who->must_be_smcd && what->promises_smcd() && rounds_on_tcp() > 0;
   }
 };
 
 // How much better `a` is than `b`, paired by round because the machine's other
 // load changes with time: the median of the ratios. 0: no such pair.
 [[nodiscard]] inline double advantage(const series& a, const series& b) {
-  const bool is_time = a.what->what == kind::ping;
+  const bool is_time = a.what->has_time();
   const std::string name = is_time ? "p50_ns" : "per_second";
   std::vector<double> ratios;
   for (std::size_t i = 0; i < std::min(a.rounds.size(), b.rounds.size()); ++i) {

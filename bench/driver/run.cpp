@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <driver/run.hpp>
 
-#include <driver/child.hpp>
-
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -14,6 +14,7 @@ namespace bench {
 namespace {
 
 constexpr std::chrono::seconds patience{20};
+constexpr std::uint64_t idle_ms = 10'000;
 
 // Lines "name number" until the worker ends, added to what is known.
 void take_figures(child& from, figures& to, clock::time_point until) {
@@ -28,6 +29,25 @@ void take_figures(child& from, figures& to, clock::time_point until) {
 std::string argument(const char* name, const std::string& value) {
   return std::string(name) + "=" + value;
 }
+std::string argument(const char* name, std::uint64_t value) {
+  return argument(name, std::to_string(value));
+}
+
+// What follows from what the workers said.
+void work_out(figures& found, const question& what) {
+  if (found.contains("kernel_bytes") && found["payload"] > 0) {
+    found["kernel_share"] = found["kernel_bytes"] / found["payload"];
+  }
+  const double operations =
+      found.contains("operations") ? found["operations"] : found["per_second"];
+  const double seconds = found.contains("cpu_s") ? found["cpu_s"] : found["cpu"];
+  if (operations <= 0 || seconds <= 0) return;
+  const double seconds_each = seconds / operations;
+  if (what.is_flow) {
+    found["cpu_s_per_gib"] = seconds_each / static_cast<double>(what.size) * 1073741824;
+  }
+  found["cpu_s_per_million"] = seconds_each * 1e6;
+}
 
 }  // namespace
 
@@ -40,6 +60,7 @@ scratch::scratch() {
     throw std::system_error(errno, std::system_category(), name);
   }
   path_ = name;
+  ::chmod(name.c_str(), 0711);  // a program that runs as another user has its directory in it
 }
 
 scratch::~scratch() {
@@ -64,50 +85,79 @@ std::string runner::obstacle(const transport& who) const {
   return {};
 }
 
-figures runner::measure(const transport& who, const question& what) const {
+std::string runner::obstacle(const question& what) const {
+  if (what.where == placement::apart && !on_.second_cpu) return "there is but one CPU";
+  if (!what.programs) return {};
+  for (const std::string& program : what.programs->needs) {
+    if (find_program(program).empty()) return "there is no " + program;
+  }
+  return {};
+}
+
+figures runner::measure(const transport& who, const question& what) {
+  figures found = what.programs ? measure_programs(who, what) : measure_workers(who, what);
+  work_out(found, what);
+  return found;
+}
+
+command runner::base(const transport& who, const question& what, bool is_server,
+                     const std::filesystem::path& fabric) const {
+  command made;
+  made.environment = {argument("DIBSOCK_FABRIC", fabric)};
+  if (who.is_preloaded && !(is_server && who.is_lone)) {
+    made.environment.push_back(argument("LD_PRELOAD", preload_));
+  }
+  const placement where =
+      what.programs && wanted_.is_pinned && on_.second_cpu ? placement::apart : what.where;
+  if (where == placement::apart) {
+    made.cpu = is_server ? on_.first_cpu : on_.second_cpu.value();
+  } else if (where == placement::together) {
+    made.cpu = on_.first_cpu;
+  }
+  return made;
+}
+
+command runner::worker(const transport& who, const question& what, bool is_server,
+                       const std::string& address) const {
+  command made = base(who, what, is_server, scratch_.path() / "fabric");
+  made.program = programs_ / who.program;
+  // Long gaps make few rounds.
+  const std::uint64_t time_ms =
+      wanted_.is_quick ? wanted_.time_ms
+                       : std::max<std::uint64_t>(wanted_.time_ms, what.gap_us * 60ULL / 1000);
   const bool is_async = who.is_async || what.is_epoll;
-  const auto command_for = [&](bool is_server, const std::string& address, int cpu) {
-    command made;
-    made.program = programs_ / who.program;
-    made.arguments = {
-        argument("role", is_server ? "server" : "client"),
-        argument("family", std::string(who.family)),
-        argument("address", address),
-        argument("what", what.what == kind::ping     ? "ping"
-                         : what.what == kind::stream ? "stream"
-                                                     : "connect"),
-        argument("async", is_async ? "1" : "0"),
-        argument("shares_cpu", what.where == placement::together ? "1" : "0"),
-        argument("leaves_tcp", who.must_be_smcd && what.what != kind::connect ? "1" : "0"),
-        argument("size", std::to_string(what.size)),
-        argument("warm_up_ms", std::to_string(wanted_.warm_up_ms)),
-        argument("time_ms", std::to_string(wanted_.time_ms)),
-        argument("rounds", std::to_string(wanted_.rounds)),
-    };
-    made.environment = {argument("DIBSOCK_FABRIC", scratch_.path() / "fabric")};
-    if (who.is_preloaded && !(is_server && who.is_lone))
-      made.environment.push_back(argument("LD_PRELOAD", preload_));
-    made.cpu = cpu;
-    return made;
+  made.arguments = {
+      argument("role", is_server ? "server" : "client"),
+      argument("family", std::string(who.family)),
+      argument("address", address),
+      argument("what", std::string(name_of(what.what))),
+      argument("async", is_async ? 1 : 0),
+      argument("shares_cpu", what.where == placement::together ? 1 : 0),
+      argument("leaves_tcp", who.must_be_smcd && what.promises_smcd() ? 1 : 0),
+      argument("size", what.size),
+      argument("gap_us", what.gap_us),
+      argument("connections", what.connections),
+      argument("active", what.active),
+      argument("hold_ms", wanted_.is_quick ? 200 : idle_ms),
+      argument("warm_up_ms", wanted_.warm_up_ms),
+      argument("time_ms", time_ms),
+      argument("rounds", what.gap_us > 0 ? wanted_.rounds / 50 : wanted_.rounds),
   };
-  const bool is_pinned = what.where != placement::free;
-  const int server_cpu = is_pinned ? on_.first_cpu : -1;
-  const int client_cpu = what.where == placement::apart ? on_.second_cpu.value() : server_cpu;
+  return made;
+}
+
+figures runner::measure_workers(const transport& who, const question& what) const {
   const std::filesystem::path ring = scratch_.path() / "ring";
   std::filesystem::remove(ring);
-
   const auto until =
       clock::now() + patience + std::chrono::milliseconds(wanted_.time_ms + wanted_.warm_up_ms);
-  child server(command_for(true, who.family == "ring" ? ring.native() : "", server_cpu));
+  child server(worker(who, what, true, who.family == "ring" ? ring.native() : ""));
   const auto ready = server.read_line(until);
   if (!ready || !ready->starts_with("ready ")) throw std::runtime_error("the server did not start");
-  child client(command_for(false, ready->substr(6), client_cpu));
+  child client(worker(who, what, false, ready->substr(6)));
   figures found;
   take_figures(client, found, until);
   take_figures(server, found, until);
-  if (found.contains("kernel_bytes") && found["payload"] > 0) {
-    found["kernel_share"] = found["kernel_bytes"] / found["payload"];
-  }
   return found;
 }
 

@@ -19,42 +19,62 @@ std::string number(double value) {
 
 std::string percent(double share) { return number(share * 100) + " %"; }
 
-// The unit of a question's main figures, and what to divide by to get it.
-struct scale {
-  const char* name;
+// A column: a figure, and what to divide it by to get the unit of its head.
+// The first one is the answer, and shows its spread.
+struct column {
+  const char* head;
   const char* figure;
   double divisor;
 };
 
-std::vector<scale> scales_of(const question& what) {
-  switch (what.what) {
-    case kind::ping: return {{"p50 us", "p50_ns", 1e3}, {"p99 us", "p99_ns", 1e3}};
-    case kind::connect: return {{"1000/s", "per_second", 1e3}, {"p50 us", "p50_ns", 1e3}};
-    case kind::stream: break;
-  }
-  if (what.size < 4096) return {{"M/s", "per_second", 1e6}};
-  return {{"GB/s", "per_second", 1e9 / static_cast<double>(what.size)}};
+std::vector<column> columns_of(const question& what) {
+  const column p50{"p50 us", "p50_ns", 1e3};
+  const column p99{"p99 us", "p99_ns", 1e3};
+  const column p999{"p99.9 us", "p999_ns", 1e3};
+  const column rate{"1000/s", "per_second", 1e3};
+  const column cpu_each{"CPU s/M", "cpu_s_per_million", 1};
+  const column bytes{"GB/s", "per_second", 1e9 / static_cast<double>(what.size)};
+  const column cpu_of_bytes{"CPU s/GiB", "cpu_s_per_gib", 1};
+  if (what.what == kind::idle) return {{"KiB each", "memory", 1024}, {"CPUs", "idle_cpu", 1}};
+  if (what.has_time()) return {p50, p99, p999, cpu_each};
+  if (!what.is_flow) return {rate, p50, p99, p999, cpu_each};
+  if (what.size >= 4096) return {bytes, cpu_of_bytes};
+  return {{"M/s", "per_second", 1e6}, bytes, cpu_each, cpu_of_bytes};
 }
 
 std::string carrier(const series& one) {
   if (!one.failure.empty()) return "FAILED: " + one.failure;
+  if (one.has("lo_bytes_per_operation")) {
+    return number(one.of("lo_bytes_per_operation").median) + " B/op on lo";
+  }
   if (one.who->family == "ring") return "memory";
   if (one.who->family == "unix") return "UNIX socket";
   if (!one.who->must_be_smcd) return "TCP";
-  if (one.what->what == kind::connect) return "-";
+  if (!one.what->promises_smcd()) return "-";
   if (!one.breaks_promise()) return "SMC-D";
   return "NOT SMC-D in " + std::to_string(one.rounds_on_tcp()) + " of " +
          std::to_string(one.rounds.size());
 }
 
+row head_of(const question& what) {
+  row made{"transport"};
+  for (const column& by : columns_of(what)) {
+    made.emplace_back(by.head);
+    if (made.size() == 2) made.emplace_back("min - max");
+  }
+  made.insert(made.end(), {"x TCP", "of ring", "carried by"});
+  return made;
+}
+
 row row_of(const series& one, const results& in) {
   row made{std::string(one.who->name)};
-  for (const scale& by : scales_of(*one.what)) {
+  for (const column& by : columns_of(*one.what)) {
+    const bool is_known = one.has(by.figure);
     const spread seen = one.of(by.figure);
-    made.push_back(one.has(by.figure) ? number(seen.median / by.divisor) : "-");
-    made.push_back(one.has(by.figure)
-                       ? number(seen.min / by.divisor) + " - " + number(seen.max / by.divisor)
-                       : "-");
+    made.push_back(is_known ? number(seen.median / by.divisor) : "-");
+    if (made.size() > 2) continue;
+    made.push_back(is_known ? number(seen.min / by.divisor) + " - " + number(seen.max / by.divisor)
+                            : "-");
   }
   const auto compare = [&](std::string_view to) {
     const series* other = in.find(*one.what, to);
@@ -64,7 +84,6 @@ row row_of(const series& one, const results& in) {
   const double to_ring = compare("ring");
   made.push_back(to_tcp > 0 ? number(to_tcp) : "-");
   made.push_back(to_ring > 0 ? percent(to_ring) : "-");
-  made.push_back(one.has("cpu") ? number(one.of("cpu").median) : "-");
   made.push_back(carrier(one));
   return made;
 }
@@ -97,22 +116,12 @@ void print_tables(std::ostream& to, const report& of) {
      << " of the machine meanwhile\n"
         "median (min - max); x TCP, of ring: medians of the ratios, more is better\n";
   for (const std::string& remark : of.remarks) to << remark << '\n';
-  for (const question& what : questions) {
-    std::vector<row> rows;
+  for (const question& what : questions()) {
+    std::vector<row> rows{head_of(what)};
     for (const series& one : of.found.all) {
-      if (one.what != &what) continue;
-      if (rows.empty()) {
-        row head{"transport"};
-        for (const scale& by : scales_of(what)) {
-          head.emplace_back(by.name);
-          head.emplace_back("min - max");
-        }
-        head.insert(head.end(), {"x TCP", "of ring", "CPUs", "carried by"});
-        rows.push_back(head);
-      }
-      rows.push_back(row_of(one, of.found));
+      if (one.what == &what) rows.push_back(row_of(one, of.found));
     }
-    if (rows.empty()) continue;
+    if (rows.size() == 1) continue;
     to << '\n' << what.title << " (" << what.name << ")\n";
     print_rows(to, rows);
   }

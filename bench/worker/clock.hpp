@@ -2,7 +2,7 @@
 #pragma once
 // Clocks: the time, and the CPU time that this process took.
 
-#include <sys/resource.h>
+#include <sys/prctl.h>
 
 #include <cstdint>
 #include <ctime>
@@ -43,6 +43,22 @@ namespace bench {
   return static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6 / ns_per_tick());
 }
 
+// The timer's usual slack of 50 us would be most of a short sleep.
+inline void sleep_us(std::uint64_t us) noexcept {
+  static const int is_exact = ::prctl(PR_SET_TIMERSLACK, 1);
+  static_cast<void>(is_exact);
+  const timespec time{static_cast<time_t>(us / 1'000'000),
+                      static_cast<long>(us % 1'000'000 * 1000)};
+  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+// CPU time that this process has used.
+[[nodiscard]] inline double cpu_seconds() noexcept {
+  timespec used{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+}
+
 // How much of a CPU this process used since the watch was made.
 class cpu_watch {
  public:
@@ -52,15 +68,6 @@ class cpu_watch {
   }
 
  private:
-  static double cpu_seconds() noexcept {
-    rusage used{};
-    ::getrusage(RUSAGE_SELF, &used);
-    const auto seconds = [](const timeval& of) {
-      return static_cast<double>(of.tv_sec) + static_cast<double>(of.tv_usec) / 1e6;
-    };
-    return seconds(used.ru_utime) + seconds(used.ru_stime);
-  }
-
   std::uint64_t since_ns_ = now_ns();
   double cpu_since_ = cpu_seconds();
 };

@@ -50,6 +50,10 @@ void ping(Stream peer, const task& how) {
   message bytes(how.size);
   measurement measured(how, [&] { return peer.kernel_bytes(); });
   while (measured.again()) {
+    if (how.gap_us > 0) {
+      sleep_us(how.gap_us);
+      measured.begin_round();
+    }
     peer.write(bytes);
     if (!read_message(peer, bytes)) throw server_left();
   }
@@ -124,15 +128,40 @@ void answer_calls(Side& side, const task& how) {
   say("cpu", cpu.share());
 }
 
+// Connections that carry nothing, but the last one, which says that it is.
+template <class Side>
+void open_again(Side& side, const task& how) {
+  measurement measured(how);
+  while (measured.again()) static_cast<void>(side.connect());
+  measured.report(0);
+  side.connect().write(std::span(&last_call, 1));
+}
+
+template <class Side>
+void accept_again(Side& side) {
+  std::byte said{};
+  const cpu_watch cpu;
+  do {
+    auto peer = side.accept();
+    static_cast<void>(peer.read({&said, 1}));
+  } while (said != last_call);
+  say("cpu", cpu.share());
+}
+
 // ---- all of it -------------------------------------------------------------
+
+// Many connections are no business of loops that block.
+[[noreturn]] inline void refuse() { throw std::invalid_argument("this worker cannot do that"); }
 
 template <class Side>
 void serve(const task& how) {
   Side side(how);
   switch (how.what) {
-    case question::ping: return echo(side.accept(), how);
-    case question::stream: return drain(side.accept(), how);
-    case question::connect: return answer_calls(side, how);
+    case kind::ping: return echo(side.accept(), how);
+    case kind::stream: return drain(side.accept(), how);
+    case kind::connect: return answer_calls(side, how);
+    case kind::open: return accept_again(side);
+    default: refuse();
   }
 }
 
@@ -140,9 +169,11 @@ template <class Side>
 void ask(const task& how) {
   Side side(how);
   switch (how.what) {
-    case question::ping: return ping(side.connect(), how);
-    case question::stream: return flood(side.connect(), how);
-    case question::connect: return call_again(side, how);
+    case kind::ping: return ping(side.connect(), how);
+    case kind::stream: return flood(side.connect(), how);
+    case kind::connect: return call_again(side, how);
+    case kind::open: return open_again(side, how);
+    default: refuse();
   }
 }
 

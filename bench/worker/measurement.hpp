@@ -49,17 +49,21 @@ class measurement {
       : how_(how), counter_(std::move(counter)), end_(ticks() + ticks_of_ms(how.warm_up_ms)) {}
 
   // Between two rounds: is there another one to come?
-  [[nodiscard]] bool again() {
+  [[nodiscard]] bool again() { return again(last_); }
+  // The same, where rounds overlap: the one that ended began then.
+  [[nodiscard]] bool again(std::uint64_t began) {
     const std::uint64_t now = ticks();
     if (is_warming_up_) {
       if (now >= end_ && is_warm(now)) begin();
       return true;
     }
-    taken_.add(now - last_);
+    taken_.add(now - began);
     last_ = now;
     return now < end_ && !taken_.is_full() && (how_.rounds == 0 || taken_.size() < how_.rounds);
   }
 
+  // The next round begins now, not when the one before it ended.
+  void begin_round() noexcept { last_ = ticks(); }
   // The last round took until now.
   void stop() noexcept { last_ = ticks(); }
 
@@ -70,6 +74,7 @@ class measurement {
                           (static_cast<double>(last_ - start_) * ns_per_tick() / 1e9));
     say("p50_ns", taken_.percentile(0.5));
     say("p99_ns", taken_.percentile(0.99));
+    say("p999_ns", taken_.percentile(0.999));
     const std::optional<std::uint64_t> bytes = count();
     if (!bytes_before_ || !bytes) return;
     say("payload", static_cast<double>(taken_.size() * bytes_per_round));
@@ -85,7 +90,7 @@ class measurement {
   // What does not within the patience is measured as it is, and shows.
   [[nodiscard]] bool is_warm(std::uint64_t now) {
     if (!how_.leaves_tcp || now > end_ + ticks_of_ms(patience_ms)) return true;
-    if (++warm_rounds_ % 64 != 0) return false;
+    if (++warm_rounds_ % (how_.gap_us > 0 ? 8 : 64) != 0) return false;
     const std::optional<std::uint64_t> bytes = count();
     return std::exchange(last_count_, bytes) == bytes && bytes;
   }

@@ -4,6 +4,7 @@
 
 #include <worker/loops.hpp>
 #include <worker/native_async.hpp>
+#include <worker/native_many.hpp>
 
 #include <boost/asio/write.hpp>
 
@@ -56,8 +57,11 @@ class side {
 
 int main(int count, char** values) {
   return bench::run_worker(count, values, [](const bench::task& how) {
+    const bool is_many = how.what == bench::kind::many || how.what == bench::kind::idle;
     if (how.family == "asio") {
-      bench::work_async<bench::over_asio>(how);
+      is_many ? bench::work_many<bench::over_asio>(how) : bench::work_async<bench::over_asio>(how);
+    } else if (is_many) {
+      bench::work_many<bench::over_dibsock>(how);
     } else if (how.is_async) {
       bench::work_async<bench::over_dibsock>(how);
     } else {

@@ -52,15 +52,14 @@ class async_end {
   }
 
   void ask() {
-    measured_.emplace(how_, [this] {
-      return how_.what == question::connect ? std::nullopt : carried_by_kernel(peer_);
-    });
-    if (how_.what == question::connect) {
+    measured_.emplace(how_,
+                      [this] { return is_short() ? std::nullopt : carried_by_kernel(peer_); });
+    if (is_short()) {
       call();
     } else {
       peer_.async_connect(place_, then([this] {
                             peer_.set_option(asio::ip::tcp::no_delay(true));
-                            how_.what == question::ping ? ping() : flood();
+                            how_.what == kind::ping ? ping() : flood();
                           }));
     }
     io_.run();
@@ -89,11 +88,19 @@ class async_end {
     asio::async_write(peer_, asio::buffer(bytes_), then([this] { flood(); }));
   }
 
+  [[nodiscard]] bool is_short() const noexcept {
+    return how_.what == kind::connect || how_.what == kind::open;
+  }
+
   void call() {
     const bool is_last = !measured_->again();
     bytes_[0] = is_last ? last_call : std::byte{0};
     peer_.async_connect(place_, then([this, is_last] {
                           peer_.set_option(asio::ip::tcp::no_delay(true));
+                          if (how_.what == kind::open && !is_last) {
+                            peer_.close();
+                            return call();
+                          }
                           asio::async_write(
                               peer_, asio::buffer(bytes_), then([this, is_last] {
                                 asio::async_read(peer_, asio::buffer(bytes_), then([this, is_last] {
@@ -109,9 +116,9 @@ class async_end {
   void accepted() {
     peer_.set_option(asio::ip::tcp::no_delay(true));
     switch (how_.what) {
-      case question::ping: return echo();
-      case question::stream: return drain();
-      case question::connect: return answer();
+      case kind::ping: return echo();
+      case kind::stream: return drain();
+      default: return answer();
     }
   }
 
@@ -131,20 +138,22 @@ class async_end {
   }
 
   void answer() {
-    asio::async_read(peer_, asio::buffer(bytes_), then([this] {
-                       asio::async_write(peer_, asio::buffer(bytes_), then([this] {
-                                           asio::async_read(
-                                               peer_, asio::buffer(one_),
-                                               then_or_end([] {},
-                                                           [this] {
-                                                             peer_.close();
-                                                             if (bytes_[0] == last_call) return;
-                                                             acceptor_.async_accept(
-                                                                 peer_,
-                                                                 then([this] { accepted(); }));
-                                                           }));
-                                         }));
-                     }));
+    bytes_[0] = std::byte{0};
+    asio::async_read(peer_, asio::buffer(bytes_),
+                     then_or_end([this] { reply(); }, [this] { hang_up(); }));
+  }
+
+  void reply() {
+    asio::async_write(peer_, asio::buffer(bytes_), then([this] {
+                        asio::async_read(peer_, asio::buffer(one_),
+                                         then_or_end([] {}, [this] { hang_up(); }));
+                      }));
+  }
+
+  void hang_up() {
+    peer_.close();
+    if (bytes_[0] == last_call) return;
+    acceptor_.async_accept(peer_, then([this] { accepted(); }));
   }
 
   const task& how_;
