@@ -26,5 +26,6 @@ struct command {
 int run_program(const arguments&);  // `run` owns exit statuses 125 to 127, as env(1) does
 int show_sockets(const arguments&);
 int measure(const arguments&);
+int run_benchmarks(const arguments&);  // becomes another program; exit statuses are that one's
 
 }  // namespace tools

@@ -15,6 +15,8 @@ constexpr std::array commands{
             run_program},
     command{"ss", "show the connections and listeners of a fabric", 1, show_sockets},
     command{"perf", "measure throughput and round trips between two processes", 1, measure},
+    command{"bench", "measure everything beside TCP, UNIX sockets and bare memory", 1,
+            run_benchmarks},
 };
 
 void print_usage(std::ostream& to) {

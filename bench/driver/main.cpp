@@ -9,23 +9,24 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 
 namespace bench {
 namespace {
 
-// Is `name` wanted? An empty list wants all.
-bool is_wanted(const std::vector<std::string>& list, std::string_view name, bool may_abbreviate) {
-  return list.empty() || std::any_of(list.begin(), list.end(), [&](const std::string& one) {
-           return name == one || (may_abbreviate && name.starts_with(one));
-         });
+// An empty list wants all.
+bool is_wanted(const std::vector<std::string>& list, std::string_view name) {
+  return list.empty() || std::any_of(list.begin(), list.end(),
+                                     [&](const std::string& one) { return is_named(name, one); });
 }
 
 // All series to measure; a remark for each transport that must be left out.
 void lay_out(report& to, const runner& with) {
   std::vector<const transport*> able;
   for (const transport& who : transports) {
-    if (!is_wanted(to.how.transports, who.name, false)) continue;
+    if (!is_wanted(to.how.transports, who.name)) continue;
     const std::string obstacle = with.obstacle(who);
     if (obstacle.empty()) {
       able.push_back(&who);
@@ -34,8 +35,8 @@ void lay_out(report& to, const runner& with) {
     }
   }
   for (const question& what : questions()) {
-    if (!is_wanted(to.how.questions, what.name, true)) continue;
-    if (to.how.is_quick && what.is_detail && to.how.questions.empty()) continue;
+    if (!is_wanted(to.how.questions, what.name)) continue;
+    if (to.how.is_quick && what.is_detail && what.programs) continue;
     if (const std::string obstacle = with.obstacle(what); !obstacle.empty()) {
       to.remarks.push_back("without " + what.name + ": " + obstacle);
       continue;
@@ -68,6 +69,23 @@ void measure_all(report& to, runner& with) {
   if (is_watched) std::cerr << "\r\033[K";
 }
 
+// All forms of the report, as files.
+void write_all(report& made) {
+  const std::filesystem::path& directory = made.how.output;
+  try {
+    draw(directory, made);
+  } catch (const std::runtime_error& failure) {
+    made.remarks.push_back(std::string("without plots: ") + failure.what());
+  }
+  std::ofstream tables(directory / "report.txt");
+  print_tables(tables, made);
+  std::ofstream json(directory / "report.json");
+  print_json(json, made);
+  if (!tables.flush() || !json.flush()) {
+    throw std::runtime_error(directory.native() + " could not be written to");
+  }
+}
+
 int run(int count, char** values) {
   const auto wanted = parse_options(count, values);
   if (!wanted) return 0;
@@ -77,9 +95,11 @@ int run(int count, char** values) {
   runner with(made.how, made.where);
   lay_out(made, with);
   if (made.found.all.empty()) throw usage_error("nothing is left to be measured");
+  if (!made.how.output.empty()) std::filesystem::create_directories(made.how.output);
   const neighbours others;
   measure_all(made, with);
   made.others = others.share();
+  if (!made.how.output.empty()) write_all(made);
   made.how.is_json ? print_json(std::cout, made) : print_tables(std::cout, made);
   return alarms(made.found).empty() ? 0 : 2;
 }
@@ -93,7 +113,7 @@ int main(int count, char** values) {
     const int status = bench::run(count, values);
     return std::cout.flush() ? status : 1;
   } catch (const std::exception& failure) {
-    std::cerr << "dibsock-bench: " << failure.what() << '\n';
+    std::cerr << values[0] << ": " << failure.what() << '\n';
     return 1;
   }
 }

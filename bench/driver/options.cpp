@@ -6,6 +6,7 @@
 #include <boost/program_options.hpp>
 
 #include <algorithm>
+#include <cstdlib>
 #include <iostream>
 #include <string_view>
 
@@ -13,6 +14,11 @@ namespace bench {
 namespace {
 
 namespace po = boost::program_options;
+
+// `dibsock bench` calls us so.
+std::string name_of_program(char** values) {
+  return std::filesystem::path(values[0] != nullptr ? values[0] : "dibsock-bench").filename();
+}
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> parts;
@@ -28,15 +34,16 @@ template <class Known>
 void require_known(const std::vector<std::string>& names, const Known& known, const char* what) {
   for (const std::string& name : names) {
     if (std::none_of(known.begin(), known.end(),
-                     [&](const auto& one) { return one.name.starts_with(name); })) {
+                     [&](const auto& one) { return is_named(one.name, name); })) {
       throw usage_error("there is no " + std::string(what) + " '" + name + "'");
     }
   }
 }
 
-void print_help(const po::options_description& known) {
+void print_help(const std::string& name, const po::options_description& known) {
   std::cout
-      << "Usage: dibsock-bench [OPTIONS]\n"
+      << "Usage: " << name
+      << " [OPTIONS]\n"
          "Measures SMC-D sockets beside TCP, UNIX sockets and a bare ring in memory, in turn.\n\n"
       << known << "\nQuestions:\n";
   for (const question& one : questions()) {
@@ -69,11 +76,11 @@ std::optional<options> parse_options(int count, char** values) {
   add("warm-up", po::value(&made.warm_up_ms)->value_name("MS"), "before it (50)");
   add("repeats,r", po::value(&made.repeats)->value_name("N"), "measurements of each kind (5)");
   add("questions,q", po::value(&wanted_questions)->value_name("LIST"),
-      "only these, or those that begin so");
+      "only these, or those that begin with these words");
   add("transports", po::value(&wanted_transports)->value_name("LIST"), "only these");
   add("pin", "programs of others on one core each, not as the scheduler likes");
   add("preload", po::value(&preload)->value_name("FILE"),
-      "the preload library (../lib/libdibsock-preload.so beside this program)");
+      "the preload library (DIBSOCK_PRELOAD, or ../lib/libdibsock-preload.so beside this program)");
   po::variables_map found;
   try {
     po::store(po::parse_command_line(count, values, known), found);
@@ -82,7 +89,7 @@ std::optional<options> parse_options(int count, char** values) {
     throw usage_error(failure.what());
   }
   if (found.count("help") > 0) {
-    print_help(known);
+    print_help(name_of_program(values), known);
     return std::nullopt;
   }
   made.is_json = found.count("json") > 0;
@@ -98,6 +105,9 @@ std::optional<options> parse_options(int count, char** values) {
   made.transports = split(wanted_transports);
   require_known(made.questions, questions(), "question");
   require_known(made.transports, transports, "transport");
+  if (const char* named = std::getenv("DIBSOCK_PRELOAD"); preload.empty() && named != nullptr) {
+    preload = named;
+  }
   made.preload = preload;
   made.output = output;
   made.is_pinned = found.count("pin") > 0;

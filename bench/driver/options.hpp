@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace bench {
@@ -25,10 +26,15 @@ struct options {
   bool is_json = false;
   bool is_pinned = false;               // programs of others too
   std::filesystem::path output;         // directory for all forms of the report; empty: none
-  std::vector<std::string> questions;   // names, or the beginning of names; none: all
+  std::vector<std::string> questions;   // as is_named() takes them; none: all
   std::vector<std::string> transports;  // names; none: all
   std::filesystem::path preload;        // the shim
 };
+
+// Does `wanted` mean `name`? The first words of a name mean all that begin so.
+[[nodiscard]] inline bool is_named(std::string_view name, std::string_view wanted) {
+  return name.starts_with(wanted) && (name.size() == wanted.size() || name[wanted.size()] == '-');
+}
 
 // Nothing: help was asked for and printed. Throws usage_error.
 [[nodiscard]] std::optional<options> parse_options(int count, char** values);

@@ -26,7 +26,7 @@ struct question {
   unsigned gap_us = 0;
   unsigned connections = 1;
   unsigned active = 1;
-  bool is_detail = false;  // one more of a series: not for all transports, nor for --quick
+  bool is_detail = false;  // one more of a series: for the main transports only
   bool is_once = false;    // takes long and varies little
   bool is_flow = false;    // bytes per second are the answer, not how many messages
   std::optional<program_pair> programs;

@@ -6,6 +6,7 @@
 #include <driver/options.hpp>
 #include <driver/results.hpp>
 
+#include <filesystem>
 #include <iosfwd>
 #include <string>
 #include <vector>
@@ -22,6 +23,10 @@ struct report {
 
 void print_tables(std::ostream&, const report&);
 void print_json(std::ostream&, const report&);
+
+// SVG plots of all that has enough points: figures over the size of a message,
+// and real programs beside TCP. Throws std::runtime_error.
+void draw(const std::filesystem::path& directory, const report&);
 
 // What must not be overlooked: a line for each transport that was not what it
 // says, or failed.

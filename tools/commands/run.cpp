@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `dibsock run`: sets the environment that loads libdibsock-preload.so into a
 // program, and becomes that program.
+#include <tools/library.hpp>
 #include <tools/options.hpp>
 #include <tools/program.hpp>
 
@@ -13,9 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
@@ -23,41 +22,10 @@
 namespace tools {
 namespace {
 
-constexpr const char* library_name = "libdibsock-preload.so";
 constexpr std::uint64_t max_spin_us = 1'000'000;
 
 void set_variable(const char* name, const std::string& value) {
   if (::setenv(name, value.c_str(), 1) != 0) throw std::runtime_error("no memory");
-}
-
-bool is_readable(const std::string& path) noexcept { return ::access(path.c_str(), R_OK) == 0; }
-
-std::string directory_of_this_program() {
-  std::array<char, PATH_MAX> path{};
-  const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
-  if (size <= 0) return ".";
-  const std::string_view whole(path.data(), static_cast<std::size_t>(size));
-  return std::string(whole.substr(0, whole.find_last_of('/')));
-}
-
-// Beside this program, whether built or installed, or where it would be installed.
-std::string find_library() {
-  if (const char* named = std::getenv("DIBSOCK_PRELOAD"); named != nullptr && *named != '\0') {
-    if (is_readable(named)) return named;
-    throw std::runtime_error(std::string("DIBSOCK_PRELOAD names '") + named +
-                             "': " + std::strerror(errno));
-  }
-  const std::string beside = directory_of_this_program();
-  for (const std::string& directory :
-       {beside, beside + "/../lib", beside + "/../lib/" DIBSOCK_MULTIARCH, beside + "/../lib64",
-        std::string("/usr/local/lib"), std::string("/usr/local/lib/" DIBSOCK_MULTIARCH),
-        std::string("/usr/lib/" DIBSOCK_MULTIARCH), std::string("/usr/lib")}) {
-    std::string path = directory + "/" + library_name;
-    if (is_readable(path)) return path;
-  }
-  throw std::runtime_error(std::string(library_name) +
-                           " is neither beside this program nor in "
-                           "/usr/local/lib nor in /usr/lib; DIBSOCK_PRELOAD can name it");
 }
 
 std::string real_path(const std::string& path) {

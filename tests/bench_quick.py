@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dibsock bench --quick` measures with every transport, and draws: bench_quick.py DIBSOCK
+
+How fast anything is does not matter here.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+dibsock = sys.argv[1]
+
+
+def require(condition, text):
+    if not condition:
+        sys.exit(f"FAILED: {text}")
+
+
+usage = subprocess.run([dibsock, "bench", "--help"], stdout=subprocess.PIPE, text=True, check=True)
+require(usage.stdout.startswith("Usage: dibsock bench "), "the help is another program's")
+
+with tempfile.TemporaryDirectory() as name:
+    directory = pathlib.Path(name)
+    bench = subprocess.Popen([dibsock, "bench", "--quick", "-o", name], stdout=subprocess.DEVNULL)
+    require(bench.wait(280) == 0, f"dibsock bench ended with {bench.returncode}")
+    report = json.loads((directory / "report.json").read_text())
+    require("carried by" in (directory / "report.txt").read_text(), "there are no tables")
+    require(not report["alarms"], report["alarms"])
+    for result in report["results"]:
+        main = "memory" if result["kind"] == "idle" else "per_second"
+        require(main in result, f"no {main} of {result['question']}, {result['transport']}")
+        require(result["kind"] == "idle" or result[main]["median"] > 0, f"nothing happened: {result}")
+    seen = {result["transport"] for result in report["results"]}
+    require({"ring", "native", "async", "shim", "lone", "tcp", "unix"} <= seen, f"only {seen}")
+    if shutil.which("gnuplot"):
+        for plot in "throughput", "latency":
+            text = (directory / f"{plot}.svg").read_text()
+            require("</svg>" in text and ">shim<" in text, f"no plot of {plot}")
