@@ -58,6 +58,11 @@ bool prepare(const command& what, const passwd* user) noexcept {
     CPU_SET(static_cast<unsigned>(what.cpu), &set);
     ::sched_setaffinity(0, sizeof set, &set);
   }
+  if (!what.membership.empty()) {
+    const int file = ::open(what.membership.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file < 0 || ::write(file, "0", 1) != 1) return false;
+    ::close(file);
+  }
   if (user != nullptr && (::setgroups(0, nullptr) != 0 || ::setgid(user->pw_gid) != 0 ||
                           ::setuid(user->pw_uid) != 0)) {
     return false;

@@ -21,6 +21,7 @@ struct command {
   int cpu = -1;                          // to run on; -1: any
   std::string directory;                 // to run in; empty: ours
   std::string user;                      // to be; empty: who we are
+  std::string membership;                // file to write 0 into; empty: none
   bool says_errors = false;              // its errors are part of its output
 };
 

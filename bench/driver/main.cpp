@@ -23,7 +23,7 @@ bool is_wanted(const std::vector<std::string>& list, std::string_view name) {
 }
 
 // All series to measure; a remark for each transport that must be left out.
-void lay_out(report& to, const runner& with) {
+void lay_out(report& to, runner& with) {
   std::vector<const transport*> able;
   for (const transport& who : transports) {
     if (!is_wanted(to.how.transports, who.name)) continue;
@@ -42,6 +42,8 @@ void lay_out(report& to, const runner& with) {
       continue;
     }
     for (const transport* who : able) {
+      // --quick asks whether it works, not how others do.
+      if (to.how.is_quick && what.programs && !who->is_preloaded) continue;
       if (answers(*who, what)) to.found.all.push_back({&what, who, {}, {}});
     }
   }

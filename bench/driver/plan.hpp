@@ -57,6 +57,7 @@ struct transport {
   bool has_epoll = true;      // takes part where all wait in an event loop
   bool is_bare = false;       // no connections to set up, and never sleeps
   bool is_main = true;        // answers all that it can
+  bool has_sockmap = false;   // the kernel leads its bytes past TCP
   bool must_be_smcd = false;  // tell loudly if it is not
 };
 
@@ -95,6 +96,8 @@ inline constexpr std::array transports{
               .is_lone = true,
               .is_main = false},
     transport{.name = "tcp", .program = "dibsock-bench-posix", .family = "tcp"},
+    transport{
+        .name = "sockmap", .program = "dibsock-bench-posix", .family = "tcp", .has_sockmap = true},
     transport{.name = "unix", .program = "dibsock-bench-posix", .family = "unix"},
 };
 

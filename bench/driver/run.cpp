@@ -75,12 +75,19 @@ runner::runner(const options& wanted, const machine& on)
       preload_(wanted.preload.empty() ? programs_.parent_path() / "lib" / "libdibsock-preload.so"
                                       : std::filesystem::absolute(wanted.preload)) {}
 
-std::string runner::obstacle(const transport& who) const {
+std::string runner::obstacle(const transport& who) {
   if (::access((programs_ / who.program).c_str(), X_OK) != 0) {
     return std::string(who.program) + " was not built";
   }
   if (who.is_preloaded && ::access(preload_.c_str(), R_OK) != 0) {
     return "there is no " + preload_.native();
+  }
+  if (who.has_sockmap && !sockmap_) {
+    try {
+      sockmap_.emplace(programs_ / "dibsock-bench-sockmap.o");
+    } catch (const std::runtime_error& failure) {
+      return failure.what();
+    }
   }
   return {};
 }
@@ -107,6 +114,7 @@ command runner::base(const transport& who, const question& what, bool is_server,
   if (who.is_preloaded && !(is_server && who.is_lone)) {
     made.environment.push_back(argument("LD_PRELOAD", preload_));
   }
+  if (who.has_sockmap) made.membership = sockmap_.value().members();
   const placement where =
       what.programs && wanted_.is_pinned && on_.second_cpu ? placement::apart : what.where;
   if (where == placement::apart) {

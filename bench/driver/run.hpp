@@ -7,8 +7,10 @@
 #include <driver/machine.hpp>
 #include <driver/options.hpp>
 #include <driver/results.hpp>
+#include <driver/sockmap.hpp>
 
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -32,7 +34,7 @@ class runner {
   runner(const options&, const machine&);
 
   // Why a transport, or a question, cannot take part at all; empty if it can.
-  [[nodiscard]] std::string obstacle(const transport&) const;
+  [[nodiscard]] std::string obstacle(const transport&);
   [[nodiscard]] std::string obstacle(const question&) const;
   // Throws std::runtime_error if it came to nothing.
   [[nodiscard]] figures measure(const transport&, const question&);
@@ -52,6 +54,7 @@ class runner {
   std::filesystem::path programs_;
   std::filesystem::path preload_;
   scratch scratch_;
+  std::optional<sockmap> sockmap_;  // made when it was first asked for
   std::set<std::string> prepared_;
 };
 

@@ -49,6 +49,7 @@ std::string carrier(const series& one) {
   }
   if (one.who->family == "ring") return "memory";
   if (one.who->family == "unix") return "UNIX socket";
+  if (one.who->has_sockmap) return "sockmap";
   if (!one.who->must_be_smcd) return "TCP";
   if (!one.what->promises_smcd()) return "-";
   if (!one.breaks_promise()) return "SMC-D";
