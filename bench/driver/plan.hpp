@@ -29,7 +29,7 @@ struct question {
   bool is_detail = false;  // one more of a series: for the main transports only
   bool is_once = false;    // takes long and varies little
   bool is_flow = false;    // bytes per second are the answer, not how many messages
-  std::optional<program_pair> programs;
+  std::optional<program_pair> programs{};
 
   [[nodiscard]] bool has_time() const noexcept { return what == kind::ping; }
   // Connections that end at once may stay on TCP, and nobody asks those of

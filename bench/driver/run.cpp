@@ -33,20 +33,26 @@ std::string argument(const char* name, std::uint64_t value) {
   return argument(name, std::to_string(value));
 }
 
+double value(const figures& of, const char* name) {
+  const auto at = of.find(name);
+  return at != of.end() ? at->second : 0;
+}
+
 // What follows from what the workers said.
 void work_out(figures& found, const question& what) {
-  if (found.contains("kernel_bytes") && found["payload"] > 0) {
-    found["kernel_share"] = found["kernel_bytes"] / found["payload"];
+  if (found.contains("kernel_bytes") && value(found, "payload") > 0) {
+    found["kernel_share"] = value(found, "kernel_bytes") / value(found, "payload");
   }
-  const double operations =
-      found.contains("operations") ? found["operations"] : found["per_second"];
-  const double seconds = found.contains("cpu_s") ? found["cpu_s"] : found["cpu"];
+  // Programs tell how many there were at all, our workers how many in a second.
+  const bool is_total = found.contains("cpu_s");
+  const double seconds = value(found, is_total ? "cpu_s" : "cpu");
+  const double operations = value(found, is_total ? "operations" : "per_second");
   if (operations <= 0 || seconds <= 0) return;
-  const double seconds_each = seconds / operations;
   if (what.is_flow) {
-    found["cpu_s_per_gib"] = seconds_each / static_cast<double>(what.size) * 1073741824;
+    const double bytes = operations * static_cast<double>(what.size);
+    found["cpu_s_per_gib"] = seconds / bytes * 1073741824;
   }
-  found["cpu_s_per_million"] = seconds_each * 1e6;
+  found["cpu_s_per_million"] = seconds / operations * 1e6;
 }
 
 }  // namespace

@@ -103,7 +103,7 @@ figures runner::measure_programs(const transport& who, const question& what) {
   figures found = programs.read(said);
   if (!found.contains("per_second")) throw std::runtime_error("no figures in: " + said);
   found["cpu_s"] = cpu;
-  if (found["operations"] > 0) found["lo_bytes_per_operation"] = bytes / found["operations"];
+  if (found.contains("operations")) found["lo_bytes_per_operation"] = bytes / found["operations"];
   return found;
 }
 

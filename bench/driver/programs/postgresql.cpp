@@ -7,13 +7,14 @@ namespace {
 
 constexpr const char* user = "postgres";
 
-// A small database, made by a server that nobody else can reach.
+// A small database, made by a server that nobody else can reach, and that ends
+// with the shell.
 constexpr const char* make_database =
-    "initdb -D data -A trust --no-sync -U postgres && "
-    "pg_ctl -D data -w -o \"-c listen_addresses= -c unix_socket_directories=$PWD -c fsync=off\" "
-    "start && "
-    "pgbench -h $PWD -U postgres -q -i -s 2 postgres; "
-    "pg_ctl -D data -w -m fast stop";
+    "initdb -D data -A trust --no-sync -U postgres || exit 1\n"
+    "postgres -D data -c listen_addresses= -c unix_socket_directories=$PWD -c fsync=off &\n"
+    "for try in $(seq 200); do pg_isready -q -h $PWD && break; sleep 0.05; done\n"
+    "pgbench -h $PWD -U postgres -q -i -s 2 postgres; status=$?\n"
+    "kill -INT $!; wait $!; exit $status";
 
 }  // namespace
 
@@ -22,7 +23,7 @@ void add_postgresql(std::vector<question>& to) {
     const std::string count = std::to_string(clients);
     program_pair programs;
     programs.name = "pgbench";
-    programs.needs = {"postgres", "initdb", "pg_ctl", "pgbench"};
+    programs.needs = {"postgres", "initdb", "pg_isready", "pgbench"};
     programs.has_unix = true;
     programs.user = user;
     programs.prepare = make_database;
