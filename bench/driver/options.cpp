@@ -72,7 +72,7 @@ std::optional<options> parse_options(int count, char** values) {
   add("output,o", po::value(&output)->value_name("DIR"),
       "write tables, JSON and plots into this directory as well");
   add("time,t", po::value(&made.time_ms)->value_name("MS"),
-      "of one measurement (200); programs have a time of their own");
+      "of one measurement (150); programs have a time of their own");
   add("warm-up", po::value(&made.warm_up_ms)->value_name("MS"), "before it (50)");
   add("repeats,r", po::value(&made.repeats)->value_name("N"), "measurements of each kind (5)");
   add("questions,q", po::value(&wanted_questions)->value_name("LIST"),

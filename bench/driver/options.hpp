@@ -19,7 +19,7 @@ class usage_error : public std::runtime_error {
 
 struct options {
   unsigned repeats = 5;         // of the whole plan
-  std::uint64_t time_ms = 200;  // of one measurement
+  std::uint64_t time_ms = 150;  // of one measurement
   std::uint64_t warm_up_ms = 50;
   std::uint64_t rounds = 0;  // most of one measurement; 0: no limit
   bool is_quick = false;     // does it work at all?

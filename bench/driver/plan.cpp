@@ -127,8 +127,8 @@ const std::vector<question>& questions() {
 
 bool answers(const transport& who, const question& what) noexcept {
   if (what.programs) {
-    return who.program == "dibsock-bench-posix" && who.is_main &&
-           (who.family != "unix" || what.programs->has_unix);
+    if (who.family == "unix") return what.programs->has_unix;
+    return who.family == "tcp" && who.is_main && !(who.has_sockmap && what.is_detail);
   }
   if (what.is_detail && !who.is_main) return false;
   if (what.is_epoll && !who.has_epoll) return false;
