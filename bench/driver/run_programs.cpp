@@ -5,6 +5,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <stdexcept>
@@ -19,6 +20,14 @@ void be_program(command& made, const arguments& what) {
   made.program = find_program(what.at(0));
   if (made.program.empty()) throw std::runtime_error("there is no " + what[0]);
   made.arguments.assign(what.begin() + 1, what.end());
+}
+
+// Enough of an output to see what went wrong, in one line.
+std::string end_of(std::string said) {
+  constexpr std::size_t most = 200;
+  if (said.size() > most) said.erase(0, said.size() - most);
+  std::replace(said.begin(), said.end(), '\n', ' ');
+  return said;
 }
 
 // The user to be, if we can choose.
@@ -61,7 +70,7 @@ std::filesystem::path runner::prepared(const program_pair& what) {
     be_program(made, {"sh", "-c", what.prepare});
     child shell(made);
     const std::string said = shell.read_all(clock::now() + patience);
-    if (!shell.ended_well()) throw std::runtime_error("could not be prepared: " + said);
+    if (!shell.ended_well()) throw std::runtime_error("could not be prepared: " + end_of(said));
   }
   prepared_.insert(std::string(what.name));
   return directory;
@@ -95,13 +104,15 @@ figures runner::measure_programs(const transport& who, const question& what) {
   const std::uint64_t lo_before = lo_bytes();
   child client(start(false, programs.client(at)));
   const std::string said = client.read_all(until);
-  if (!client.ended_well()) throw std::runtime_error(programs.needs.back() + " failed");
+  if (!client.ended_well())
+    throw std::runtime_error(programs.needs.back() + " failed: " + end_of(said));
   const double cpu = cpu_of_children() - clients_before + server.cpu_seconds() - server_before;
   const double bytes = static_cast<double>(lo_bytes() - lo_before);
   server.stop();
 
   figures found = programs.read(said);
-  if (!found.contains("per_second")) throw std::runtime_error("no figures in: " + said);
+  if (!found.contains("per_second"))
+    throw std::runtime_error(programs.needs.back() + " told no figures: " + end_of(said));
   found["cpu_s"] = cpu;
   if (found.contains("operations")) found["lo_bytes_per_operation"] = bytes / found["operations"];
   return found;
