@@ -87,7 +87,12 @@ void books::end_gone(std::size_t end) {
   // A writer to a DMB asks once in a millisecond whether its peer lives.
   if (of.is_haunted) ::usleep(1500);
   const bool has_unread = peer.written.load() > of.read.load();
-  if ((has_unread || of.resets) && !(of.shut_write && peer.shut_write)) peer.expects_reset = true;
+  if ((has_unread || of.resets) && !(of.shut_write && peer.shut_write)) {
+    peer.expects_reset = true;
+    // A reset discards them, but only if they still wait for a window: one large
+    // segment that was read in part keeps it closed, or does not, as it happens.
+    if (of.unsent.load() > 0) ++in_.stuck;
+  }
 }
 
 void books::forked(std::size_t child) {
@@ -258,6 +263,7 @@ void books::publish() {
     const std::uint64_t sent =
         info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
     if (sent > of.sent.load()) of.sent.store(sent);
+    of.unsent.store(info.tcpi_notsent_bytes);
     const std::uint64_t written = of.written.load();
     if (written > sent && written - sent > of.most_saved.load()) {
       of.most_saved.store(written - sent);

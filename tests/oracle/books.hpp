@@ -71,7 +71,7 @@ class books {
   // What this process' ends have ended is known to their peers: TCP tells that,
   // as an edge, when it likes to.
   void await_fin_acks();
-  // After it: what this process' ends have sent, for the peer's settle().
+  // What this process' ends have sent, for the peer's settle().
   void publish();
 
  private:

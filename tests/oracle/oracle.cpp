@@ -167,7 +167,7 @@ bool judge(comparison& on, const program& of, const std::string& name, tally& to
   const outcome shim = on.theirs;
   // The kernel must say the same again, and not for want of a window; the library
   // may stay on TCP with another one.
-  if (!plain.trouble.empty() || plain.unsettled > 0 || shim.stuck > 0 ||
+  if (!plain.trouble.empty() || plain.unsettled > 0 || plain.stuck + shim.stuck > 0 ||
       !is_same(of, plain, on.plain_again(of))) {
     ++total.undetermined;
     if (std::getenv("VERBOSE") != nullptr) {

@@ -49,6 +49,7 @@ struct end_book {
   std::atomic<std::uint64_t> read;
   std::atomic<std::uint64_t> sent;        // by the kernel's TCP, CLC messages included
   std::atomic<std::uint64_t> most_saved;  // bytes that at some time had not gone over TCP
+  std::atomic<std::uint32_t> unsent;      // that TCP took and found no window for
   std::int32_t holders;                   // descriptors in all processes
   bool is_used, is_nonblocking, has_timeout, shut_read, shut_write, is_gone;
   bool resets;            // its close will (SO_LINGER)
@@ -94,7 +95,7 @@ struct page {
   bool has_sets;            // an epoll set was made
   bool has_low_marks;       // SO_RCVLOWAT was set
   std::uint32_t unsettled;  // steps before which bytes did not arrive in time
-  std::uint32_t stuck;      // of these, for bytes that TCP took and did not deliver
+  std::uint32_t stuck;      // how often TCP did not deliver, or threw away, bytes that it took
   std::array<step, max_steps> steps;
   std::array<entry, max_steps> log;
   std::array<end_book, max_ends> ends;

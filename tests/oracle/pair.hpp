@@ -27,7 +27,7 @@ struct outcome {
   };
   std::vector<line> lines;
   std::string trouble;          // a crash, or a step that never ends
-  std::uint32_t stuck = 0;      // of these, for bytes that TCP took and did not deliver
+  std::uint32_t stuck = 0;      // how often TCP did not deliver bytes that it took
   std::uint32_t unsettled = 0;  // steps before which bytes did not arrive in time
   std::uint64_t saved = 0;      // bytes that did not go over TCP
 };

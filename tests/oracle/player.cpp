@@ -54,6 +54,7 @@ class player {
     entry& log = in_.log[number];
     books book(in_, process_);
     log.late = book.settle();
+    book.publish();  // the peer may have read since
     const bool is_offered = of.overlaps && number + 1 < in_.step_count && can_overlap(number + 1);
     call c{in_, book, of, log, memory(), number, is_offered};
     log.at.store(status::running);
