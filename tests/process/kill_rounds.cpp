@@ -8,6 +8,7 @@
 #include "page.h"
 #include "watch.hpp"
 
+#include <devices/chaos.hpp>
 #include <devices/rendezvous.hpp>
 
 #include <support/random.hpp>
@@ -62,8 +63,10 @@ void make_plans(support::random& random, page& shared, kind what, role victim) {
   plan& dying = shared.plans[victim];
   plan& living = shared.plans[1 - victim];
   constexpr std::uint64_t much = std::uint64_t{1} << 40;
-  // Millions of bytes one by one take their time.
-  if (what == kind::full) living.largest += 1000;
+  // Millions of bytes one by one take their time. With chaos many of them go over
+  // TCP, which takes millions before anybody reads.
+  const bool is_stream = what == kind::stream || what == kind::exchange;
+  if (what == kind::full || (is_stream && dibs::chaos::is_on())) living.largest += 1000;
   switch (what) {
     case kind::idle:
       dying.to_send = random.below(2000);

@@ -106,6 +106,7 @@ TEST_CASE("threads: four of them on one connection lose nothing, whenever one en
     }
     for (std::thread& thread : threads) thread.join();
     CHECK(wrong == 0);
+    if (ends.server.connection.is_young()) continue;  // for want of memory
     (how.are_young ? dmb_bytes_of_young : dmb_bytes) +=
         ends.server.connection.state().receiving.dmb_bytes();
   }

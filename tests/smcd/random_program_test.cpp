@@ -117,6 +117,7 @@ outcome run_program(std::uint64_t seed, support::two_stacks& stacks) {
   REQUIRE(ways[0].has_ended);
   REQUIRE(ways[1].has_ended);
   for (const end_point* end : {&ends.client, &ends.server}) {
+    if (end->connection.is_young()) continue;  // for want of memory
     result.dmb_bytes += end->connection.state().receiving.dmb_bytes();
     result.switches += end->connection.state().sending.marks;
     REQUIRE(end->connection.state().receiving.offset() ==

@@ -55,7 +55,7 @@ class asking : public std::enable_shared_from_this<asking> {
  private:
   void ask() {
     if (rounds_-- == 0) {
-      if (on_.mode() == dibsock::mode::smcd) ++good_;
+      if (may_be(on_.mode() == dibsock::mode::smcd)) ++good_;
       on_.close();
       return;
     }
