@@ -55,6 +55,13 @@ class connection {
                                               std::uint64_t now) noexcept;
   [[nodiscard]] result<std::size_t> write_some(tcp_lane&, buffers, std::uint64_t now) noexcept;
 
+  // The usual case of these and nothing else: one short message, established, in
+  // the rings, and nothing to be carried out or asked first. 0: it is not that
+  // case, or there is nothing to read, or no room. The program's memory is there.
+  [[nodiscard]] std::size_t read_short(void* to, std::size_t size) noexcept;
+  [[nodiscard]] std::size_t write_short(tcp_lane&, const void* from, std::size_t size,
+                                        std::uint64_t now) noexcept;
+
   // A read stopped here because the stream goes on elsewhere: the rest may be
   // there already.
   [[nodiscard]] bool stands_at_mark() const noexcept {
@@ -264,6 +271,7 @@ class connection {
   [[nodiscard]] next_mark mark_ahead() const noexcept;
   [[nodiscard]] std::uint64_t bytes_before_mark() const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_used() const noexcept;
+  [[nodiscard]] bool may_tell_consumer(bool is_ring_empty) const noexcept;
   void tell_consumer(bool is_ring_empty) noexcept;
 
   // Writing; `sending.lock` is held.

@@ -232,9 +232,19 @@ result<std::size_t> connection::read_ring(tcp_lane& tcp, buffers to, bool is_pee
     if (!from.word.compare_exchange_strong(word, next, std::memory_order_relaxed)) break;
     word = next;
     done += n;
-    tell_consumer(done == *used);
+    if (may_tell_consumer(done == *used)) tell_consumer(done == *used);
   }
   return std::size_t{done};
+}
+
+// Nothing helps the peer that is so little, unless it waits for all that there is.
+bool connection::may_tell_consumer(bool is_ring_empty) const noexcept {
+  const direction& from = end()->receiving;
+  return from.dmb_bytes() - from.told >= inbound_.size / 8 ||
+         (is_ring_empty && (cdc::unpack(inbound_.control.load(std::memory_order_relaxed)
+                                            ->consumer.load(std::memory_order_relaxed))
+                                .producer_flags &
+                            cdc::write_blocked) != 0);
 }
 
 // Tells the peer how far we have read, but only when that helps it: a whole
@@ -243,8 +253,6 @@ void connection::tell_consumer(bool is_ring_empty) noexcept {
   direction& from = end()->receiving;
   const std::uint64_t dmb_bytes = from.dmb_bytes();
   const std::uint64_t untold = dmb_bytes - std::min(from.told, dmb_bytes);
-  // Nothing helps the peer that is so little, whatever it asks for.
-  if (untold < inbound_.size / 8 && !is_ring_empty) return;
   const cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
   const auto peer = cdc::unpack(control->consumer.load(std::memory_order_relaxed));
   const bool is_peer_blocked = (peer.producer_flags & cdc::write_blocked) != 0;

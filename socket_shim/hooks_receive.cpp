@@ -60,6 +60,7 @@ void note_passed(const msghdr& message) noexcept {
 }  // namespace
 
 SHIM_HOOK ssize_t read(int fd, void* to, std::size_t size) {
+  if (const ssize_t got = shim::receive_short(fd, to, size, 0); got > 0) return got;
   if (const pinned known = stream_for(fd, to, size, 0); known && size <= SSIZE_MAX) {
     const iovec part{to, size};
     const ssize_t got = shim::receive(*known, fd, {&part, 1}, 0);
@@ -75,6 +76,7 @@ SHIM_HOOK ssize_t __read_chk(int fd, void* to, std::size_t size, std::size_t roo
 }
 
 SHIM_HOOK ssize_t recv(int fd, void* to, std::size_t size, int flags) {
+  if (const ssize_t got = shim::receive_short(fd, to, size, flags); got > 0) return got;
   if (size == 0) return receive_nothing(fd, to, flags);
   if (const pinned known = stream_for(fd, to, size, flags)) {
     const iovec part{to, std::min(size, shim::most_at_once)};

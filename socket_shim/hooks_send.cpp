@@ -47,6 +47,7 @@ void follow_control(int fd, const msghdr* message) noexcept {
 }  // namespace
 
 SHIM_HOOK ssize_t write(int fd, const void* from, std::size_t size) {
+  if (const ssize_t sent = shim::transmit_short(fd, from, size, 0); sent > 0) return sent;
   if (const pinned known = stream_for(fd, from, size, 0); known && size <= SSIZE_MAX) {
     const iovec part{const_cast<void*>(from), std::min(size, shim::most_at_once)};
     const ssize_t sent = shim::transmit(*known, fd, {&part, 1}, 0);
@@ -57,6 +58,7 @@ SHIM_HOOK ssize_t write(int fd, const void* from, std::size_t size) {
 SHIM_HOOK ssize_t __write(int, const void*, std::size_t) __attribute__((alias("write")));
 
 SHIM_HOOK ssize_t send(int fd, const void* from, std::size_t size, int flags) {
+  if (const ssize_t sent = shim::transmit_short(fd, from, size, flags); sent > 0) return sent;
   if (const pinned known = stream_for(fd, from, size, flags)) {
     const iovec part{const_cast<void*>(from), std::min(size, shim::most_at_once)};
     const ssize_t sent = shim::transmit(*known, fd, {&part, 1}, flags);

@@ -4,6 +4,7 @@
 #include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <socket_shim/epoll.hpp>
+#include <socket_shim/memory.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -101,8 +102,8 @@ deadline deadline_of(const endpoint& on, std::atomic<std::uint64_t>& timeout_us,
 // A close that no hook can see makes way for another socket under the number.
 // So a stream that was not used for a while is compared with what the kernel has
 // there, and a busy one from time to time.
+constexpr std::uint64_t trusted_for = 1000 * dibs::ticks_per_us;
 bool is_stale(endpoint& of, int fd, std::uint64_t now) noexcept {
-  constexpr std::uint64_t trusted_for = 1000 * dibs::ticks_per_us;
   if (!dibs::has_passed(of.verified.load(std::memory_order_relaxed), trusted_for, now)) {
     return false;
   }
@@ -248,6 +249,46 @@ ssize_t transmit_bytes(endpoint& to, int fd, smcd::buffers from, int flags, std:
 }
 
 }  // namespace
+
+namespace {
+
+constexpr std::size_t longest_short = 8 * 1024;
+
+// Looked at lately: see is_stale().
+bool is_verified(const endpoint& of, std::uint64_t now) noexcept {
+  return !dibs::has_passed(of.verified.load(std::memory_order_relaxed), trusted_for, now);
+}
+
+}  // namespace
+
+ssize_t receive_short(int fd, void* to, std::size_t size, int flags) {
+  if (size - 1 >= longest_short || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return 0;
+  const pinned known = self.find_live(fd);
+  if (!known || known->low_mark.load(std::memory_order_relaxed) > 1) return 0;
+  endpoint& from = *known;
+  if (!is_verified(from, dibs::ticks()) || !is_writable(to, size)) return 0;
+  std::size_t got = from.link.read_short(to, size);
+  // What comes soon is worth a spin before anything else.
+  if (got == 0 && (flags & MSG_DONTWAIT) == 0 &&
+      from.modes.load(std::memory_order_relaxed) == endpoint::blocking && !from.link.is_shared() &&
+      spin_for_input(from)) {
+    got = from.link.read_short(to, size);
+  }
+  return static_cast<ssize_t>(got);
+}
+
+ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags) {
+  if (size - 1 >= longest_short || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return 0;
+  const pinned known = self.find_live(fd);
+  if (!known) return 0;
+  endpoint& to = *known;
+  const std::uint64_t now = dibs::ticks();
+  if (!is_verified(to, now) || !is_readable(from, size)) return 0;
+  tcp_socket tcp(fd);
+  const std::size_t sent = to.link.write_short(tcp, from, size, now);
+  sync_members(to);
+  return static_cast<ssize_t>(sent);
+}
 
 ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
   const int saved = errno;

@@ -16,6 +16,11 @@ namespace shim {
 // close nobody saw. The kernel's call is right then.
 inline constexpr ssize_t not_ours = -2;
 
+// Short messages between buffers of the program and the rings, where nothing is in
+// the way. 0: take the way above, which finds out what is.
+[[nodiscard]] ssize_t receive_short(int fd, void* to, std::size_t size, int flags);
+[[nodiscard]] ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags);
+
 [[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags);
 [[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags);
 // sendfile(2) into a stream, and splice(2) out of one.

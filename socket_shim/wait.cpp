@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 namespace shim {
 namespace {
@@ -266,6 +267,17 @@ struct waiting {
 
 }  // namespace
 
+bool spin_for_input(endpoint& on) noexcept {
+  sleeper* who = this_sleeper();
+  if (who == nullptr || !on.link.is_established() || on.link.receives_on() != smcd::lane::dmb) {
+    return false;
+  }
+  const auto found = [&]() noexcept { return on.link.input_hint(); };
+  who->has_spun =
+      !who->spin().spin(longest_spin(), found, [&]() noexcept { return on.link.shares_cpu(); });
+  return !who->has_spun;
+}
+
 woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
   const bool is_input = (events & POLLIN) != 0;
   const auto found = [&]() noexcept {
@@ -276,7 +288,7 @@ woken wait_stream(endpoint& on, int fd, short events, const deadline& until) {
     return on.link.is_established() &&
            (is_input ? on.link.receives_on() : on.link.sends_on()) == smcd::lane::dmb;
   };
-  if (is_in_memory() && who != nullptr &&
+  if (is_in_memory() && who != nullptr && !std::exchange(who->has_spun, false) &&
       who->spin().spin(longest_spin(), found, [&]() noexcept { return on.link.shares_cpu(); })) {
     return woken::ready;
   }

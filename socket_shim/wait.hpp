@@ -45,6 +45,8 @@ class sleeper {
   [[nodiscard]] dibs::event_queue& queue() noexcept { return queue_; }
   [[nodiscard]] dibs::spin_budget& spin() noexcept { return spin_; }
 
+  bool has_spun = false;  // just now and in vain
+
   std::atomic<sleeper*> next_free{nullptr};
   sleeper* next_live = nullptr;
 
@@ -83,6 +85,9 @@ int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_
 
 // After EINTR: would every handler that is installed have restarted the call?
 [[nodiscard]] bool handlers_restart() noexcept;
+
+// Looks for input of a live stream for a short while; true: there may be some.
+[[nodiscard]] bool spin_for_input(endpoint&) noexcept;
 
 enum class woken : std::uint8_t { ready, timeout, interrupted };
 // Waits until `events` (POLLIN or POLLOUT) may be true of a live stream, which

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes: short messages through the rings, where nothing else is to be done.
+// All that may be otherwise leads to read_some() and write_some(), which say why
+// they do what is done here.
+#include <smcd/connection.hpp>
+
+#include <devices/chaos.hpp>
+#include <devices/ticks.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+namespace smcd {
+namespace {
+
+// How often a busy sender has to go the long way, which looks around.
+constexpr std::uint64_t sender_patience = 1000 * dibs::ticks_per_us;
+
+}  // namespace
+
+std::size_t connection::read_short(void* to, std::size_t size) noexcept {
+  end_state* const at = end();
+  if (at == nullptr || at->stage.load(std::memory_order_acquire) != end_stage::established ||
+      dibs::chaos::one_in(4)) {
+    return 0;
+  }
+  direction& from = at->receiving;
+  const dibs::lock_guard guard(from.lock);
+  const std::uint64_t word = from.word.load(std::memory_order_relaxed);
+  const lane_word now = lane_word::unpack(word);
+  const dibs::record_side& peer = theirs();
+  // Without a mark ahead all bytes in the ring are due.
+  if (guard.is_nested() || now.on != lane::dmb ||
+      peer.marks_published.load(std::memory_order_acquire) !=
+          from.marks.load(std::memory_order_relaxed) ||
+      peer.flags.load(std::memory_order_acquire) != 0) {
+    return 0;
+  }
+  cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
+  // [cdc-prod]
+  const std::uint64_t producer = control->producer.load(std::memory_order_acquire);
+  const auto used = distance(cursor_of(now.at), cdc::cursor_of(producer), inbound_.size);
+  const std::size_t n = std::min<std::size_t>(used.value_or(0), size);
+  if (n == 0 || n > piece) return 0;
+  const std::byte* ring = inbound_.data().data();
+  const std::size_t first = std::min<std::size_t>(n, inbound_.size - now.at.count);
+  std::memcpy(to, ring + now.at.count, first);
+  if (first < n) [[unlikely]]
+    std::memcpy(static_cast<std::byte*>(to) + first, ring, n - first);
+  dibs::chaos::stall();
+  const place after = smcd::advance(now.at, static_cast<std::uint32_t>(n), inbound_.size);
+  std::uint64_t seen = word;
+  if (!from.word.compare_exchange_strong(seen, lane_word{lane::dmb, after}.pack(),
+                                         std::memory_order_relaxed)) {
+    return 0;
+  }
+  if (may_tell_consumer(n == *used)) tell_consumer(n == *used);
+  return n;
+}
+
+std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t size,
+                                    std::uint64_t now) noexcept {
+  end_state* const at = end();
+  if (at == nullptr || at->stage.load(std::memory_order_acquire) != end_stage::established ||
+      dibs::chaos::one_in(4)) {
+    return 0;
+  }
+  direction& to = at->sending;
+  const dibs::lock_guard guard(to.lock);
+  const std::uint64_t word = to.word.load(std::memory_order_relaxed);
+  const lane_word before = lane_word::unpack(word);
+  dibs::record_side& peer = theirs();
+  if (guard.is_nested() || before.on != lane::dmb || to.is_shut || at->is_clc_marked ||
+      to.full_since != 0 || peer.flags.load(std::memory_order_acquire) != 0 ||
+      dibs::has_passed(to.looked, sender_patience, now)) {
+    return 0;
+  }
+  // [cdc-cons]
+  const cdc::cursor_word consumer = cdc::unpack(
+      inbound_.control.load(std::memory_order_relaxed)->consumer.load(std::memory_order_acquire));
+  const auto used = distance(consumer.at, cursor_of(before.at), outbound_.size);
+  if (!used || size > outbound_.size / 4 || size > outbound_.size - *used ||
+      (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0) {
+    return 0;
+  }
+  std::byte* ring = outbound_.data().data();
+  const std::size_t first = std::min<std::size_t>(size, outbound_.size - before.at.count);
+  std::memcpy(ring + before.at.count, from, first);
+  if (first < size) [[unlikely]]
+    std::memcpy(ring, static_cast<const std::byte*>(from) + first, size - first);
+  const place after = smcd::advance(before.at, static_cast<std::uint32_t>(size), outbound_.size);
+  std::uint64_t seen = word;
+  if (!to.word.compare_exchange_strong(seen, lane_word{lane::dmb, after}.pack(),
+                                       std::memory_order_relaxed)) {
+    return 0;
+  }
+  if (to.wanted.load(std::memory_order_relaxed) != 1) to.wanted.store(1, std::memory_order_relaxed);
+  dibs::chaos::stall();
+  // [cdc-prod] data before the cursor; first access of the sender in [wake].
+  outbound_.control.load(std::memory_order_relaxed)
+      ->producer.store(cdc::pack({cursor_of(after), 0, 0}), std::memory_order_seq_cst);
+  dibs::chaos::stall();
+  stack_->signals().signal(peer);
+  // [left]
+  if (has_peer_left()) [[unlikely]]
+    static_cast<void>(return_bytes(tcp));
+  return size;
+}
+
+}  // namespace smcd
