@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <utility>
 
@@ -34,12 +35,13 @@ inline constexpr std::uint32_t longest_sleep_us = 10'000'000;
 // Writer of `armed`: the waiter sets it, the sender that rings takes it back.
 // Bits are set by senders and taken by the waiter. Before a sender sets a bit
 // it notes which, so that the waiter can tell what came first; old notes are
-// written over.
+// written over. For the first few hundred connections all that changes hands is
+// one cache line: the waiter looks at notes only if there is more than one bit.
 struct queue_block {
   alignas(cache_line) std::atomic<std::uint32_t> armed;
-  alignas(cache_line) std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
-  std::atomic<std::uint32_t> noted;                        // notes ever made
-  alignas(cache_line) std::atomic<std::uint64_t> bits[queue_bits / 64];
+  std::atomic<std::uint32_t> noted;    // notes ever made
+  std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
+  std::atomic<std::uint64_t> bits[queue_bits / 64];
   alignas(cache_line) std::atomic<std::uint16_t> notes[queue_notes];
 };
 static_assert(sizeof(queue_block) <= 1024);
@@ -228,10 +230,15 @@ void event_queue::take_bits(Visit visit) noexcept {
     const int at = __builtin_ctzll(left);
     taken[at] = block_->bits[at].exchange(0, std::memory_order_seq_cst);
   }
+  const std::uint32_t end = block_->noted.load(std::memory_order_relaxed);
+  if (const int group = __builtin_ctzll(words);
+      (words & (words - 1)) == 0 && std::has_single_bit(taken[group])) {
+    seen_notes_ = end;
+    return visit(static_cast<std::uint16_t>(group * 64 + __builtin_ctzll(taken[group])));
+  }
   // A hint, whatever stands there: a bit is visited once, and only if it was set.
   std::uint16_t noted[queue_notes];
   std::uint32_t count = 0;
-  const std::uint32_t end = block_->noted.load(std::memory_order_relaxed);
   std::uint32_t at = end - std::min(end - seen_notes_, queue_notes);
   for (seen_notes_ = end; at != end; ++at) {
     const std::uint16_t bit = block_->notes[at % queue_notes].load(std::memory_order_relaxed);

@@ -14,7 +14,7 @@
 namespace dibs {
 namespace {
 
-constexpr std::uint64_t magic = 0x34304C4F56445244;  // "DRDVOL04": name and layout version
+constexpr std::uint64_t magic = 0x35304C4F56445244;  // "DRDVOL05": name and layout version
 
 constexpr std::size_t record_stride = 512;
 constexpr std::size_t devices_at = page_size;
