@@ -19,9 +19,20 @@ struct events_header {
 };
 static_assert(sizeof(events_header) <= page_size);
 
+// It will be written: a look at it alone would fetch the line, and the write once
+// more.
+void prepare_write(void* at) noexcept {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+
 void mark_bit(queue_block& block, std::uint16_t bit) noexcept {
   const std::uint64_t mask = std::uint64_t{1} << bit % 64;
   std::atomic<std::uint64_t>& word = block.bits[bit / 64 % 64];
+  prepare_write(&block.summary);
   // A set bit has a set summary, or a waiter that is about to take it.
   if ((word.load(std::memory_order_seq_cst) & mask) == 0) {
     const std::uint32_t note = block.noted.fetch_add(1, std::memory_order_relaxed);

@@ -38,9 +38,9 @@ inline constexpr std::uint32_t longest_sleep_us = 10'000'000;
 // written over. For the first few hundred connections all that changes hands is
 // one cache line: the waiter looks at notes only if there is more than one bit.
 struct queue_block {
-  alignas(cache_line) std::atomic<std::uint32_t> armed;
-  std::atomic<std::uint32_t> noted;    // notes ever made
-  std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
+  alignas(cache_line) std::atomic<std::uint32_t> armed;    // changes when somebody sleeps
+  alignas(cache_line) std::atomic<std::uint64_t> summary;  // bit i: bits[i] is not zero
+  std::atomic<std::uint32_t> noted;                        // notes ever made
   std::atomic<std::uint64_t> bits[queue_bits / 64];
   alignas(cache_line) std::atomic<std::uint16_t> notes[queue_notes];
 };
