@@ -23,6 +23,9 @@
 
 namespace smcd {
 
+// What can be seen in passing.
+enum class glance : std::uint8_t { no, yes, unclear };
+
 class connection {
  public:
   connection() noexcept = default;
@@ -92,6 +95,9 @@ class connection {
   [[nodiscard]] bool has_input(tcp_lane&) noexcept;
   // The same, of the DMB alone: for those who watch the TCP lane by other means.
   [[nodiscard]] bool has_dmb_input(tcp_lane&) noexcept;
+  // The same, and has_room(), if a look at the rings tells. No lock, any thread.
+  [[nodiscard]] glance glance_at_input() const noexcept;
+  [[nodiscard]] glance glance_at_room() const noexcept;
   // Also if bytes on the TCP lane come first, among them what is left of the
   // handshake: the peer may be further than we are.
   [[nodiscard]] bool has_dmb_input_ahead(tcp_lane&) noexcept;

@@ -2,6 +2,7 @@
 // Bytes: looking at what waits on both lanes, across marks, without taking any.
 #include <smcd/connection.hpp>
 
+#include <devices/chaos.hpp>
 #include <smcd/error.hpp>
 
 #include <algorithm>
@@ -52,6 +53,39 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   while (follow_marks() == turn::go_on) {
   }
   return walk_waiting(tcp, [](lane, std::size_t n, std::size_t) noexcept { return n; });
+}
+
+glance connection::glance_at_input() const noexcept {
+  if (!is_established()) return glance::unclear;
+  const direction& from = end()->receiving;
+  const std::uint64_t word = from.word.load(std::memory_order_relaxed);
+  const cdc::record* control = inbound_.control.load(std::memory_order_acquire);
+  // Without a mark ahead all bytes in the ring are due.
+  if (lane_word::unpack(word).on != lane::dmb || control == nullptr || is_draining() ||
+      theirs().flags.load(std::memory_order_seq_cst) != 0 ||
+      theirs().marks_published.load(std::memory_order_seq_cst) !=
+          from.marks.load(std::memory_order_relaxed) ||
+      dibs::chaos::one_in(4)) {
+    return glance::unclear;
+  }
+  // [cdc-prod], and second access of the waiter in [wake].
+  const std::uint64_t producer = control->producer.load(std::memory_order_seq_cst);
+  const auto used =
+      distance(cursor_of(lane_word::unpack(word).at), cdc::cursor_of(producer), inbound_.size);
+  // Who reads meanwhile may make it look wrong.
+  if (!used || from.word.load(std::memory_order_relaxed) != word) return glance::unclear;
+  return *used > 0 ? glance::yes : glance::no;
+}
+
+// "No" takes more: the reader has to be told.
+glance connection::glance_at_room() const noexcept {
+  if (!is_established()) return glance::unclear;
+  const direction& to = end()->sending;
+  const bool is_there = to.on() == lane::dmb && !end()->is_clc_marked && !to.is_returning &&
+                        theirs().flags.load(std::memory_order_acquire) == 0 &&
+                        inbound_.control.load(std::memory_order_acquire) != nullptr &&
+                        !dibs::chaos::one_in(4) && ring_room().value_or(0) >= outbound_.size / 4;
+  return is_there ? glance::yes : glance::unclear;
 }
 
 bool connection::has_dmb_input_ahead(tcp_lane& tcp) noexcept {

@@ -31,6 +31,7 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
   const dibs::record_side& peer = theirs();
   // Without a mark ahead all bytes in the ring are due.
   if (guard.is_nested() || now.on != lane::dmb ||
+      from.is_draining.load(std::memory_order_relaxed) ||
       peer.marks_published.load(std::memory_order_acquire) !=
           from.marks.load(std::memory_order_relaxed) ||
       peer.flags.load(std::memory_order_acquire) != 0) {
@@ -71,7 +72,8 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
   const lane_word before = lane_word::unpack(word);
   dibs::record_side& peer = theirs();
   if (guard.is_nested() || before.on != lane::dmb || to.is_shut || at->is_clc_marked ||
-      to.full_since != 0 || peer.flags.load(std::memory_order_acquire) != 0 ||
+      to.full_since != 0 || to.is_returning.load(std::memory_order_relaxed) ||
+      peer.flags.load(std::memory_order_acquire) != 0 ||
       dibs::has_passed(to.looked, sender_patience, now)) {
     return 0;
   }
@@ -83,6 +85,8 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
       (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0) {
     return 0;
   }
+  dibs::held_bell bell;
+  if (!stack_->signals().can_wake(peer, bell)) return 0;
   std::byte* ring = outbound_.data().data();
   const std::size_t first = std::min<std::size_t>(size, outbound_.size - before.at.count);
   std::memcpy(ring + before.at.count, from, first);
@@ -100,7 +104,7 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
   outbound_.control.load(std::memory_order_relaxed)
       ->producer.store(cdc::pack({cursor_of(after), 0, 0}), std::memory_order_seq_cst);
   dibs::chaos::stall();
-  stack_->signals().signal(peer);
+  stack_->signals().signal(peer, bell);
   // [left]
   if (has_peer_left()) [[unlikely]]
     static_cast<void>(return_bytes(tcp));

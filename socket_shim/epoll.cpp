@@ -238,6 +238,7 @@ void epoll_set::note_if_ready(member& known) noexcept {
   known.has_news = true;
   if (events_in_memory(known) != 0 || known.stream->link.is_half_shut() || waits_for_room_) {
     append(known);
+    note_departure();
   }
   errno = saved;
 }

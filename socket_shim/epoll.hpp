@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace shim {
@@ -82,19 +83,22 @@ class epoll_set {
  private:
   // A child of fork finds its parent's queue closed.
   [[nodiscard]] bool has_queue() const noexcept {
-    return has_queue_ && sleeper_ != nullptr && sleeper_->queue().is_open();
+    return has_queue_.load(std::memory_order_acquire) && sleeper_ != nullptr &&
+           sleeper_->queue().is_open();
   }
   struct waiting;
   // One look at everything, for one caller of wait(): others look meanwhile.
   struct turn {
-    std::uint32_t number;
     epoll_event* to;
     int count;
-    int done;
-    std::uint32_t departures;  // when it began
+    int done = 0;
+    std::uint32_t number = 0;      // 0: has not begun
+    std::uint32_t departures = 0;  // when it began
+    bool is_passed_on = false;
   };
-  [[nodiscard]] turn begin_turn(epoll_event* to, int count) noexcept;
-  [[nodiscard]] bool look(int epfd, turn&) noexcept;
+  void begin(turn&) noexcept;
+  [[nodiscard]] bool look(int epfd, turn&, bool may_wait) noexcept;
+  [[nodiscard]] bool is_kernel_due() const noexcept;
   // What rang. True if some stream of the set is on TCP.
   [[nodiscard]] bool gather() noexcept;
   // True if a stream was found to have changed lane: the kernel may tell more of it.
@@ -102,6 +106,7 @@ class epoll_set {
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
+  [[nodiscard]] bool spin(const turn& after) noexcept;
   int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);
   // Events as the kernel told them.
   void take(std::span<const epoll_event>, turn&) noexcept;
@@ -110,6 +115,7 @@ class epoll_set {
   void expect_kernel_news() noexcept;
   void kick() noexcept;
   void end_kick() noexcept;
+  [[nodiscard]] static std::optional<std::uint32_t> glance(const member&) noexcept;
   [[nodiscard]] std::uint32_t events_in_memory(member&) noexcept;
   [[nodiscard]] std::uint32_t events_from_kernel(member&, std::uint32_t events,
                                                  bool may_be_clc) noexcept;
@@ -130,6 +136,7 @@ class epoll_set {
   }
   void note_if_ready(member&) noexcept;
   void pass_on() noexcept;
+  void note_departure() noexcept;
   void enter(member&) noexcept;
   // Threads may come for the first time together.
   void open_queue() noexcept;
@@ -144,12 +151,14 @@ class epoll_set {
   std::uint32_t off_tcp_ = 0;   // and that receive there
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
-  std::uint32_t departures_ = 0;               // of threads that left something for others
-  std::uint32_t waiting_ = 0;                  // threads inside wait()
+  std::atomic<std::uint32_t> departures_{0};   // of threads that left something for others
+  std::atomic<std::uint32_t> waiting_{0};      // threads that sleep, or are about to
+  std::atomic<bool> is_spinning_{false};       // one does
   std::atomic<std::uint32_t> in_kernel_{0};    // threads that sleep there
   int kick_ = -1;                              // readable in the kernel's set until they are out
   std::uint64_t kicked_at_ = 0;                // in ticks
   std::atomic<std::uint64_t> kernel_news_{0};  // when it told, or may have had, anything; in ticks
+  std::atomic<std::uint64_t> silent_at_{0};    // when it was asked and had nothing, or 0
   std::atomic<bool> is_memory_next_{false};    // the kernel took all places last time
   bool waits_for_room_ = false;                // some member's ring is full: look again soon
   bool has_moved_ = false;                     // some member's stream, while it was looked at
@@ -157,7 +166,7 @@ class epoll_set {
   bool is_haunted_ = false;  // by registrations that a parent process still needs
   std::uint32_t owner_ = 0;  // process that made it
   std::uint32_t user_ = 0;   // and the one that used it last
-  bool has_queue_ = false;
+  std::atomic<bool> has_queue_{false};
   bool has_deaf_ = false;  // some member is: look again soon
   sleeper* sleeper_ = nullptr;
   member* last_reported_ = nullptr;  // whose peer is likely to speak next

@@ -23,7 +23,27 @@ constexpr std::size_t most_from_kernel = 64;
 
 }  // namespace
 
+// What a look at the rings in passing says, if that is all there is to say.
+std::optional<std::uint32_t> epoll_set::glance(const member& of) noexcept {
+  constexpr std::uint32_t in = EPOLLIN | EPOLLRDNORM;
+  constexpr std::uint32_t out = EPOLLOUT | EPOLLWRNORM;
+  if (of.is_spent || !of.is_off_tcp) return std::nullopt;
+  const smcd::connection& link = of.stream->link;
+  std::uint32_t events = 0;
+  if ((of.wanted & in) != 0) {
+    const smcd::glance seen = link.glance_at_input();
+    if (seen == smcd::glance::unclear) return std::nullopt;
+    if (seen == smcd::glance::yes) events |= in;
+  }
+  if ((of.wanted & out) != 0) {
+    if (link.glance_at_room() != smcd::glance::yes) return std::nullopt;
+    events |= out;
+  }
+  return events & of.wanted;
+}
+
 std::uint32_t epoll_set::events_in_memory(member& of) noexcept {
+  if (const std::optional<std::uint32_t> seen = glance(of)) return *seen;
   smcd::connection& link = of.stream->link;
   sync_members(*of.stream);
   const bool is_edge = (of.wanted & EPOLLET) != 0;
@@ -108,14 +128,15 @@ void epoll_set::report(member& of, std::uint32_t events, turn& now) noexcept {
   }
 }
 
-epoll_set::turn epoll_set::begin_turn(epoll_event* to, int count) noexcept {
-  const dibs::lock_guard guard(lock_);
+// The lock is held here and in what follows.
+void epoll_set::begin(turn& now) noexcept {
+  if (now.number != 0) return;
   if (++turns_ == 0) ++turns_;
-  return {turns_, to, count, 0, departures_};
+  now.number = turns_;
+  now.departures = departures_.load(std::memory_order_relaxed);
 }
 
 bool epoll_set::gather() noexcept {
-  const dibs::lock_guard guard(lock_);
   if (has_queue()) {
     sleeper_->queue().take_bits([this](std::uint16_t bit) noexcept {
       for (member* at = of_bit_[bit]; at != nullptr; at = at->next_of_bit) note_news(*at);
@@ -129,7 +150,6 @@ bool epoll_set::gather() noexcept {
 }
 
 bool epoll_set::collect(turn& now) noexcept {
-  const dibs::lock_guard guard(lock_);
   waits_for_room_ = has_moved_ = false;
   member* const last = last_pending_;
   for (bool is_last = first_pending_ == nullptr; !is_last && now.done < now.count;) {
@@ -147,6 +167,8 @@ bool epoll_set::collect(turn& now) noexcept {
     // with a full ring ends without a bit.
     if ((events != 0 && (at.wanted & EPOLLET) == 0) || waits_for_room) append(at);
   }
+  if (now.done > 0) note_departure();
+  now.is_passed_on = now.done > 0;
   return has_moved_;
 }
 
@@ -157,6 +179,7 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
+  if (found == 0) silent_at_.store(dibs::ticks(), std::memory_order_relaxed);
   dibs::chaos::stall();
   take(std::span(events).first(static_cast<std::size_t>(found)), now);
   return true;
@@ -167,8 +190,8 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
 bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
                                const sigset_t* mask) noexcept {
   static std::atomic<bool> is_missing{false};  // epoll_pwait2, Linux 5.11
-  if (!is_alone() || with_dmb_ != 0 || waiting_ != 0 || dibs::chaos::one_in(4) ||
-      is_missing.load(std::memory_order_relaxed)) {
+  if (with_dmb_ != 0 || !is_alone() || waiting_.load(std::memory_order_relaxed) != 0 ||
+      dibs::chaos::one_in(4) || is_missing.load(std::memory_order_relaxed)) {
     return false;
   }
   std::array<epoll_event, most_from_kernel> events;
@@ -193,6 +216,7 @@ void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) n
   }
   // Under the lock a member of this set, and its stream, cannot go away.
   const dibs::lock_guard guard(lock_);
+  begin(now);
   if (known == nullptr) {
     // Who does not come in so long was carried out by a signal or by fork. Until
     // then the kernel tells of nothing but this, and others need the CPU.

@@ -264,14 +264,14 @@ bool is_verified(const endpoint& of, std::uint64_t now) noexcept {
 ssize_t receive_short(int fd, void* to, std::size_t size, int flags) {
   if (size - 1 >= longest_short || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return 0;
   const pinned known = self.find_live(fd);
-  if (!known || known->low_mark.load(std::memory_order_relaxed) > 1) return 0;
+  if (!known || low_mark_of(*known, fd) > 1) return 0;
   endpoint& from = *known;
   if (!is_verified(from, dibs::ticks()) || !is_writable(to, size)) return 0;
   std::size_t got = from.link.read_short(to, size);
   // What comes soon is worth a spin before anything else.
   if (got == 0 && (flags & MSG_DONTWAIT) == 0 &&
-      from.modes.load(std::memory_order_relaxed) == endpoint::blocking && !from.link.is_shared() &&
-      spin_for_input(from)) {
+      from.modes.load(std::memory_order_relaxed) == endpoint::blocking &&
+      !from.was_shared.load(std::memory_order_relaxed) && spin_for_input(from)) {
     got = from.link.read_short(to, size);
   }
   return static_cast<ssize_t>(got);
