@@ -602,6 +602,33 @@ static void added_while_waiting(struct pair p) {
   close_pair(p);
 }
 
+/* One thread waits; another one asks again for a stream that has bytes already. */
+static void rearmed_while_waiting(struct pair p) {
+  int set = new_set();
+  const struct pair idle = make_pair(SELF, V4);
+  warm_up(idle);
+  ctl(set, EPOLL_CTL_ADD, idle.ours.fd, EPOLLIN, 1);
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 77);
+  put_and_arrive(p, 10, 1, 0);
+  CHECK(one_event(set, 77) == EPOLLIN);
+  for (int round = 0; round < 2; ++round) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, wait_forever, &set) == 0);
+    pause_ms(20); /* let it sleep; right in any case */
+    if (round == 0) {
+      ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 77);
+    } else {
+      CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+      ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLONESHOT, 77);
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+  }
+  drain(p, 10, 1, 0);
+  close_pair(idle);
+  close(set);
+  close_pair(p);
+}
+
 /* Two threads, one place for events each: who is told of one stream is busy
  * until the other one was told of another. */
 struct busy {
@@ -736,6 +763,7 @@ int main(int count, char** arguments) {
     run_with("two threads", SELF, two_threads);
     run_with("rooms", SELF, rooms);
     run_each("added while waiting", added_while_waiting);
+    run_each("re-armed while waiting", rearmed_while_waiting);
     run_each("first while waiting", first_while_waiting);
     run_each("one each", one_each);
     run_each("over fork", over_fork);
