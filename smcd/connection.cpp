@@ -5,6 +5,7 @@
 #include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
+#include <smcd/tcp_count.hpp>
 
 #include <sched.h>
 

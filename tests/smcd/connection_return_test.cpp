@@ -4,6 +4,7 @@
 #include <smcd/connection.hpp>
 
 #include <smcd/error.hpp>
+#include <smcd/tcp_count.hpp>
 #include <support/random.hpp>
 #include <support/two_ends.hpp>
 
