@@ -5,7 +5,6 @@
 #include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <smcd/error.hpp>
-#include <smcd/tcp_count.hpp>
 
 #include <sched.h>
 

@@ -23,8 +23,6 @@
 
 namespace smcd {
 
-struct tcp_count;
-
 // What can be seen in passing.
 enum class glance : std::uint8_t { no, yes, unclear };
 

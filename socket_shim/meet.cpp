@@ -2,7 +2,6 @@
 #include <socket_shim/meet.hpp>
 
 #include <devices/chaos.hpp>
-#include <smcd/tcp_count.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>

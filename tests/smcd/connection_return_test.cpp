@@ -4,12 +4,12 @@
 #include <smcd/connection.hpp>
 
 #include <smcd/error.hpp>
-#include <smcd/tcp_count.hpp>
 #include <support/random.hpp>
 #include <support/two_ends.hpp>
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -151,6 +151,14 @@ TEST_CASE("return: the end that left reads on from its ring, as long as the peer
   CHECK(ends.client.connection.readable_size(ends.client.tcp) == 13);
   CHECK(ends.client.read_text(4, true) == "one ");
   CHECK(ends.client.read_text(4) == "one ");
+  SUBCASE("in short messages") {
+    std::array<char, 3> word{};
+    CHECK(ends.client.connection.read_short(word.data(), word.size()) == 0);
+    CHECK(ends.client.read_text(4) == "two ");
+    CHECK(ends.client.connection.read_short(word.data(), word.size()) == 0);
+    CHECK(ends.server.read_text() == "(wait)");
+    CHECK(take_raw(ends.client) == "three");
+  }
   SUBCASE("to its end") {
     CHECK(ends.client.read_text() == "two three");
     CHECK(ends.client.read_text() == "(wait)");

@@ -144,7 +144,7 @@ static void reading_on(struct pair p) {
     run_beside(way);
     CHECK(end_poll(q.ours, POLLIN, 0) == POLLIN);
     CHECK(end_ioctl(q.ours, FIONREAD) == 700);
-    end_take(q.ours, 400, 1, 300);
+    for (uint64_t at = 300; at < 700; at += 50) end_take(q.ours, 50, 1, at);
     run_beside(way);
     end_take(q.ours, 300, 1, 700);
     CHECK(end_poll(q.ours, POLLIN, 0) == 0);
