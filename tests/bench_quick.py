@@ -24,7 +24,7 @@ require(usage.stdout.startswith("Usage: dibsock bench "), "the help is another p
 with tempfile.TemporaryDirectory() as name:
     directory = pathlib.Path(name)
     bench = subprocess.Popen([dibsock, "bench", "--quick", "-o", name], stdout=subprocess.DEVNULL)
-    require(bench.wait(280) == 0, f"dibsock bench ended with {bench.returncode}")
+    require(bench.wait(580) == 0, f"dibsock bench ended with {bench.returncode}")
     report = json.loads((directory / "report.json").read_text())
     require("carried by" in (directory / "report.txt").read_text(), "there are no tables")
     require(not report["alarms"], report["alarms"])

@@ -67,7 +67,7 @@ std::optional<options> parse_options(int count, char** values) {
   po::options_description known("Options", 90, 60);
   auto add = known.add_options();
   add("help,h", "print this text");
-  add("quick", "1000 rounds of the most of it, once: does it work?");
+  add("quick", "300 rounds of most of it, once: does it work?");
   add("json", "print JSON instead of tables");
   add("output,o", po::value(&output)->value_name("DIR"),
       "write tables, JSON and plots into this directory as well");
@@ -96,9 +96,9 @@ std::optional<options> parse_options(int count, char** values) {
   made.is_quick = found.count("quick") > 0;
   if (made.is_quick) {
     if (found.count("repeats") == 0) made.repeats = 1;
-    if (found.count("warm-up") == 0) made.warm_up_ms = 20;
+    if (found.count("warm-up") == 0) made.warm_up_ms = 5;
     if (found.count("time") == 0) made.time_ms = 1000;
-    made.rounds = 1000;
+    made.rounds = 300;
   }
   if (made.repeats == 0 || made.time_ms == 0) throw usage_error("nothing takes no time");
   made.questions = split(wanted_questions);

@@ -155,7 +155,7 @@ command runner::worker(const transport& who, const question& what, bool is_serve
       argument("hold_ms", wanted_.is_quick ? 200 : idle_ms),
       argument("warm_up_ms", wanted_.warm_up_ms),
       argument("time_ms", time_ms),
-      argument("rounds", what.gap_us > 0 ? wanted_.rounds / 50 : wanted_.rounds),
+      argument("rounds", what.gap_us > 0 ? wanted_.rounds / 30 : wanted_.rounds),
   };
   return made;
 }
