@@ -9,6 +9,14 @@
 #include <sched.h>
 
 namespace smcd {
+namespace {
+
+// Calls that move more than so many bytes, on the average, do not make a connection
+// busy: these bytes do.
+constexpr std::uint64_t few_bytes = 4096;
+
+}  // namespace
+
 void connection::ring_view::set(std::span<std::byte> dmb) noexcept {
   size = static_cast<std::uint32_t>(dmb.size() - sizeof(cdc::record));
   control.store(reinterpret_cast<cdc::record*>(dmb.data()), std::memory_order_release);
@@ -86,7 +94,8 @@ void connection::hand_over(end_state& to) noexcept {
   to.sending.tcp_bytes.fetch_add(young_.sent.exchange(0), std::memory_order_relaxed);
 }
 
-// Is it worth to leave TCP? Short connections never pay for a handshake.
+// Is it worth to leave TCP? Short connections never pay for a handshake, and what
+// comes in large pieces is one answer until it is a long one.
 bool connection::is_due() const noexcept {
   const config& settings = stack_->settings();
   const end_state* at = end();
@@ -96,7 +105,8 @@ bool connection::is_due() const noexcept {
                                             : young_.sent.load(std::memory_order_relaxed) +
                                                   young_.received.load(std::memory_order_relaxed);
   if (dibs::chaos::one_in(16)) return true;
-  return calls >= settings.switch_calls || bytes >= settings.switch_bytes;
+  return (calls >= settings.switch_calls && bytes / few_bytes <= calls) ||
+         bytes >= settings.switch_bytes;
 }
 
 bool connection::enter_early(tcp_lane& tcp) noexcept {

@@ -95,6 +95,15 @@ TEST_CASE("connection: a young connection does not switch") {
     CHECK(ends.client.connection.is_established());
     CHECK(ends.server.connection.is_established());
   }
+  SUBCASE("many calls for one long answer") {
+    options.switch_bytes = 1'000'000;
+    two_ends ends(options);
+    converse(ends, 20, 6000);
+    CHECK(!ends.client.connection.is_established());
+    // Calls count again once they are short on the average.
+    converse(ends, 60, 2);
+    CHECK(ends.client.connection.is_established());
+  }
   SUBCASE("many bytes") {
     two_ends ends(options);
     converse(ends, 8, 1000);

@@ -62,8 +62,8 @@ void check_client(const tcp::endpoint& to, asio::io_context& context) {
   Socket client(context);
   client.connect(to);
   beast::flat_buffer buffer;
-  for (int i = 0; i < 5; ++i) {
-    const std::string body = get(client, buffer, "/abc", i < 4);
+  for (int i = 0; i < 12; ++i) {
+    const std::string body = get(client, buffer, "/abc", i < 11);
     CHECK(body.size() == 40'000);
     CHECK(body.substr(39'996) == "/abc");
   }
