@@ -140,6 +140,26 @@ class poll_call {
 
   // Everything, memory and kernel; how many have something to tell.
   int look() noexcept {
+    for (;;) {
+      const int before = talking();
+      const int ready = look_once();
+      // What one entry took off the TCP lane was told of another one of the same
+      // descriptor: the kernel has to be asked again.
+      if (ready < 0 || talking() == before) return ready;
+    }
+  }
+
+  // Entries that may be told of by the kernel for CLC bytes alone.
+  int talking() const noexcept {
+    int count = 0;
+    for (nfds_t i = 0; i < count_; ++i) {
+      const endpoint* known = stream(i);
+      if (known != nullptr && !known->link.is_established() && !known->link.is_tcp_only()) ++count;
+    }
+    return count;
+  }
+
+  int look_once() noexcept {
     // A handshake that ends for one entry would do so unseen for another one of
     // the same descriptor.
     for (nfds_t i = 0; i < count_; ++i) {
