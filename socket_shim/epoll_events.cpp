@@ -226,7 +226,14 @@ void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) n
     return;
   }
   if (known->set != this) return;
-  const std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
+  const std::uint32_t asked = known->in_kernel;
+  std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
+  // What is told whole, of a stream that came back to TCP since the kernel was told
+  // what to watch for.
+  if (wanted != 0 && (known->wanted & (EPOLLET | EPOLLONESHOT)) != 0 &&
+      (kernel_events(*known) & known->wanted & ~asked) != 0) {
+    wanted |= look_at_kernel(*known);
+  }
   if (wanted != 0) report(*known, wanted, now);
   give_back_plain(*known);
 }
