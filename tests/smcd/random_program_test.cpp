@@ -146,7 +146,7 @@ TEST_CASE("random programs get the bytes of a plain queue, whatever the lanes do
     dmb_bytes += result.dmb_bytes;
     switches += result.switches;
   }
-  if (only == nullptr) {
+  if (only == nullptr && !dibs::chaos::is_on()) {
     // The programs are worth something only if the lanes were really used.
     CHECK(established > count / 3);
     CHECK(dmb_bytes > count * 5'000);
