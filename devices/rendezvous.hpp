@@ -97,7 +97,7 @@ struct alignas(cache_line) record_side {
   // flag_left: bytes that this end has read << 1 | the peer sends the rest again.
   // Both change it by compare-and-swap, until the peer set the lowest bit.
   std::atomic<std::uint64_t> left_at;
-  alignas(cache_line) mark marks[max_marks];   // ring, slot = number % max_marks
+  alignas(cache_line) mark marks[max_marks];  // ring, slot = number % max_marks
   // Whom to wake when something changes for this end (event_queue.hpp); 0 is
   // an empty place. Only ever changed by compare-and-swap.
   alignas(cache_line) std::atomic<std::uint64_t> waiters[max_waiters];

@@ -23,7 +23,7 @@ struct config {
   std::uint32_t spin_us = 50;              // DIBSOCK_SPIN_US: upper bound of a spin
   // When a connection leaves TCP: after this many calls that moved bytes, or
   // this many bytes, whatever comes first.
-  std::uint32_t switch_calls = 8;      // DIBSOCK_SWITCH_CALLS
+  std::uint32_t switch_calls = 8;       // DIBSOCK_SWITCH_CALLS
   std::uint32_t switch_bytes = 262144;  // DIBSOCK_SWITCH_BYTES
   // A ring that stayed full for so long is given up for the TCP lane, which
   // takes as many bytes unread as TCP always did. Microseconds. Long enough
