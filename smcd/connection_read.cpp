@@ -89,6 +89,7 @@ result<std::size_t> connection::read_some(tcp_lane& tcp, buffers to, bool is_pee
     const end_stage before = stage();
     advance(tcp);
     if (from.marks.load(std::memory_order_relaxed) != taken || stage() != before) continue;
+    const dibs::lock_guard guard(from.lock);
     if (is_cut_off(tcp)) return std::size_t{0};
     return dibs::would_block();
   }
@@ -166,11 +167,13 @@ connection::turn connection::follow_marks() noexcept {
   return turn::go_on;
 }
 
-// The peer ended in the middle of the CLC message that stands here.
+// The peer ended in the middle of the CLC message that stands here. `receiving.lock`
+// is held: a message that another thread takes between the looks is not cut off.
 bool connection::is_cut_off(tcp_lane& tcp) noexcept {
   if (!tcp.has_hung_up()) return false;
   const next_mark next = mark_ahead();
-  return next.what != next_mark::answer::found || tcp.unread() < next.at.length;
+  return next.what == next_mark::answer::invalid ||
+         (next.what == next_mark::answer::found && tcp.unread() < next.at.length);
 }
 
 std::uint64_t connection::bytes_before_mark() const noexcept {

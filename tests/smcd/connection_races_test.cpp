@@ -21,8 +21,8 @@ namespace {
 void at_call(end_point& end, fake_tcp::call wanted, int n, std::function<void()> what) {
   end.tcp.before = [=, &end, left = n](fake_tcp::call made) mutable {
     if (made != wanted || --left > 0) return;
-    what();
     end.tcp.before = [](fake_tcp::call) {};
+    what();
   };
 }
 
@@ -60,4 +60,32 @@ TEST_CASE("races: the peer switches, writes and ends between the marks and the e
       CHECK(ends.client.read_text() == last);
     }
   }
+}
+
+TEST_CASE("races: the last message of a peer that ended is taken while another thread reads") {
+  two_ends ends;
+  ends.client.tcp.hold_back();
+  REQUIRE(ends.client.write("?").value() == 1);
+  ends.server.tcp.hurry();
+  REQUIRE(ends.server.read_text() == "?");
+  for (int i = 0; i < 10 && ends.server.stage() != end_stage::handshake; ++i) {
+    ends.client.connection.advance(ends.client.tcp);
+    ends.server.tcp.hurry();
+    ends.server.connection.advance(ends.server.tcp);
+  }
+  ends.client.tcp.hold_back();
+  ends.client.connection.advance(ends.client.tcp);
+  REQUIRE(ends.client.connection.is_established());
+  REQUIRE(ends.server.stage() == end_stage::handshake);
+  at_call(ends.server, fake_tcp::call::has_hung_up, 1, [&] {
+    CHECK(ends.client.write("last words").value() == 10);
+    ends.client.tcp.close();
+    ends.server.tcp.hurry();
+    // As another thread would.
+    at_call(ends.server, fake_tcp::call::unread, 1,
+            [&] { ends.server.connection.advance(ends.server.tcp); });
+  });
+  CHECK(ends.server.read_text() == "(wait)");
+  CHECK(ends.server.read_text() == "last words");
+  CHECK(ends.server.read_text() == "(end)");
 }
