@@ -50,6 +50,9 @@ struct two_sockets {
     dibsock::acceptor listener(on, any_port());
     client.connect(listener.local_endpoint());
     listener.accept(server);
+    // What is written is there at once, also on TCP, where chaos may leave them.
+    client.set_option(tcp::no_delay(true));
+    server.set_option(tcp::no_delay(true));
   }
 
   // A byte there and a byte back until both ends are on SMC-D.

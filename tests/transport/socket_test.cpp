@@ -203,6 +203,29 @@ TEST_CASE("socket: an operation that waits keeps its executor busy until it comp
   CHECK(size == 5);
 }
 
+TEST_CASE("socket: an operation that waits keeps its context busy, wherever its handler runs") {
+  asio::io_context context;
+  two_smcd_sockets ends(context);
+  asio::io_context elsewhere;
+  std::array<char, 8> to{};
+  std::size_t size = 0;
+  ends.server.async_read_some(
+      asio::buffer(to),
+      asio::bind_executor(elsewhere, [&](error_code, std::size_t n) { size = n; }));
+  // A step finds nothing, and then waits once more.
+  for (int i = 0; i < 100; ++i) {
+    context.poll();
+    CHECK_FALSE(context.stopped());
+    elsewhere.poll();
+  }
+  ends.client.write_some(asio::buffer("later", 5));
+  while (size == 0 && !context.stopped()) {
+    context.poll();
+    elsewhere.poll();
+  }
+  CHECK(size == 5);
+}
+
 TEST_CASE("socket: without blocking, what would wait says so") {
   asio::io_context context;
   two_smcd_sockets ends(context);

@@ -162,9 +162,6 @@ TEST_CASE("transfer: bytes written before a close are read after it") {
 TEST_CASE("transfer: a close over unread bytes resets, as TCP does") {
   asio::io_context context;
   two_smcd_sockets ends(context);
-  // On TCP, where chaos may leave them, the bytes must not wait for an
-  // acknowledgement: with the FIN before them there is an end, and no reset.
-  ends.server.set_option(tcp::no_delay(true));
   asio::write(ends.server, asio::buffer("unread", 6));
   error_code reading;
   std::array<char, 8> to{};

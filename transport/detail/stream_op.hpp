@@ -114,8 +114,9 @@ class stepper {
 template <class Attempt, class Handler, class Executor>
 class stream_op final : public waiting_op {
   using own_executor = boost::asio::associated_executor_t<Handler, Executor>;
-  using work = std::decay_t<decltype(boost::asio::prefer(
-      std::declval<const own_executor&>(), boost::asio::execution::outstanding_work.tracked))>;
+  template <class Of>
+  using work_of = std::decay_t<decltype(boost::asio::prefer(
+      std::declval<const Of&>(), boost::asio::execution::outstanding_work.tracked))>;
   using allocator = typename std::allocator_traits<
       boost::asio::associated_allocator_t<Handler>>::template rebind_alloc<stream_op>;
 
@@ -161,6 +162,7 @@ class stream_op final : public waiting_op {
         stream_(std::move(on)),
         attempt_(std::move(attempt)),
         executor_(executor),
+        own_work_(boost::asio::prefer(executor, boost::asio::execution::outstanding_work.tracked)),
         work_(boost::asio::prefer(boost::asio::get_associated_executor(handler, executor),
                                   boost::asio::execution::outstanding_work.tracked)),
         handler_(std::move(handler)) {}
@@ -205,7 +207,7 @@ class stream_op final : public waiting_op {
       slot.clear();
     }
     const smcd::result<std::size_t> got = outcome();
-    const work keep(std::move(work_));
+    const work_of<own_executor> keep(std::move(work_));
     Handler handler(std::move(handler_));
     allocator memory(boost::asio::get_associated_allocator(handler));
     this->~stream_op();
@@ -215,8 +217,9 @@ class stream_op final : public waiting_op {
 
   std::shared_ptr<stream> stream_;
   Attempt attempt_;
-  Executor executor_;  // of the socket: where steps begin
-  work work_;          // of the handler: where they run
+  Executor executor_;           // of the socket: where steps begin
+  work_of<Executor> own_work_;  // there may be a next one
+  work_of<own_executor> work_;  // of the handler: where they run
   Handler handler_;
   bool is_finished_ = false;
 };
