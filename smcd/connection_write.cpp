@@ -83,9 +83,9 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
         continue;  // a signal handler took the other lane
       }
       // A peer that is gone reads no mark.
-      static_cast<void>(switch_sending(lane::tcp));
-      // [left] As below.
-      if (has_peer_left()) continue;
+      const bool is_told = switch_sending(lane::tcp);
+      // [left] As below; but one that closed as well is given nothing back.
+      if (has_peer_left() && (is_told || !peer_has_closed())) continue;
     }
     const result<std::size_t> sent = tcp.send_parts(from);
     if (!sent) return sent;
