@@ -2,6 +2,7 @@
 // epoll: which streams are in which sets, and what the kernel knows of them.
 #include <socket_shim/epoll.hpp>
 
+#include <devices/chaos.hpp>
 #include <socket_shim/meet.hpp>
 #include <socket_shim/process.hpp>
 #include <socket_shim/real.hpp>
@@ -94,15 +95,22 @@ std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
   return events;
 }
 
+// Programs ask for OUT and IN and take them back with every message. While that
+// is on the DMB lane the kernel has nothing to say of it: what it watches for in
+// vain stays until it tells of it. Edge-triggered programs want the new edge.
+bool epoll_set::is_told_enough(const member& of) noexcept {
+  constexpr std::uint32_t idle = EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+  const std::uint32_t events = kernel_events(of);
+  if ((events & EPOLLET) != 0) return false;
+  if (events == of.in_kernel) return true;
+  return of.is_off_tcp && !of.is_spent && of.stream->link.sends_on() == smcd::lane::dmb &&
+         (events & ~of.in_kernel) == 0 && (of.in_kernel & ~events & ~idle) == 0;
+}
+
 int epoll_set::tell_kernel(member& of, int operation) noexcept {
   epoll_event event{};
   event.events = kernel_events(of);
   event.data.u64 = reinterpret_cast<std::uint64_t>(&of);
-  // Programs ask for OUT and take it back with every write; on the DMB lane
-  // that is nothing to the kernel. Edge-triggered ones want the new edge.
-  if (operation == EPOLL_CTL_MOD && event.events == of.in_kernel && (event.events & EPOLLET) == 0) {
-    return 0;
-  }
   of.in_kernel = event.events;
   return real.epoll_ctl(epfd_, operation, of.fd, &event);
 }
@@ -177,10 +185,52 @@ int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
   known.data = wanted.data;
   known.is_spent = false;
   note_if_ready(known);
-  return tell_kernel(known, EPOLL_CTL_MOD);
+  return is_told_enough(known) ? 0 : tell_kernel(known, EPOLL_CTL_MOD);
+}
+
+// Nobody sleeps on what the kernel has, and no other process has it.
+bool epoll_set::may_park(const member& known) const noexcept {
+  constexpr std::uint32_t special = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE;
+  return known.is_off_tcp && (known.wanted & special) == 0 && !is_pinned_ && owner_ == self.pid() &&
+         !self.has_forked() && waiting_.load(std::memory_order_relaxed) == 0 &&
+         in_kernel_.load(std::memory_order_relaxed) == 0 && !dibs::chaos::one_in(8);
 }
 
 int epoll_set::remove(member& known) noexcept {
+  const dibs::lock_guard guard(lock_);
+  if (!may_park(known)) return unregister(known);
+  known.is_parked = true;
+  known.wanted = 0;
+  known.next_parked = first_parked_;
+  first_parked_ = &known;
+  return 0;
+}
+
+bool epoll_set::readmit(member& known, const epoll_event& wanted) noexcept {
+  constexpr std::uint32_t special = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE;
+  const dibs::lock_guard guard(lock_);
+  if (known.set != this || !known.is_parked) return false;
+  unpark(known);
+  if ((wanted.events & special) == 0 && modify(known, wanted) == 0) return true;
+  static_cast<void>(unregister(known));
+  return false;
+}
+
+void epoll_set::unpark(member& known) noexcept {
+  member** link = &first_parked_;
+  while (*link != &known) link = &(*link)->next_parked;
+  *link = known.next_parked;
+  known.is_parked = false;
+}
+
+void epoll_set::settle_parked() noexcept {
+  const dibs::lock_guard guard(lock_);
+  const int saved = errno;
+  while (first_parked_ != nullptr) static_cast<void>(unregister(*first_parked_));
+  errno = saved;
+}
+
+int epoll_set::unregister(member& known) noexcept {
   const int fd = known.fd;
   forget(known);
   epoll_event unused{};
@@ -193,7 +243,7 @@ void epoll_set::leave(member& known, bool is_shared) noexcept {
     is_haunted_ = true;
     forget(known);
   } else if (is_shared) {
-    static_cast<void>(remove(known));
+    static_cast<void>(unregister(known));
   } else {
     forget(known);
   }
@@ -220,6 +270,7 @@ void epoll_set::forget(member& known) noexcept {
       }
     }
   }
+  if (known.is_parked) unpark(known);
   if (known.is_pending) {
     member* before = nullptr;
     for (member* at = first_pending_; at != &known; at = at->next_pending) before = at;
@@ -260,7 +311,9 @@ void epoll_set::follow(member& known) noexcept {
     if (has_queue()) enter(known);
     expect_kernel_news();
     note_news(known);
-    if (user_ == self.pid()) static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    if (user_ == self.pid() && !known.is_parked && !is_told_enough(known)) {
+      static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    }
     has_moved_ = true;
   }
   // A thread that sleeps on this set learns of it.
@@ -292,6 +345,7 @@ void epoll_set::give_back_plain(member& known) noexcept {
 void epoll_set::pin_to_tcp() noexcept {
   if (is_pinned_) return;
   is_pinned_ = true;
+  settle_parked();
   for_each([](member& known) noexcept {
     known.stream->link.stay_on_tcp(smcd::decline_code::option_unsupported);
   });
@@ -300,18 +354,22 @@ void epoll_set::pin_to_tcp() noexcept {
 // ---- sets and streams ------------------------------------------------------
 
 epoll_set* set_of(int epfd) noexcept {
-  const dibs::shielded_guard guard(self.first_use());
   endpoint* known = self.find(epfd);
+  if (known != nullptr && known->kind == endpoint::kind_of::epoll) {
+    if (epoll_set* made = known->set.load(std::memory_order_acquire)) return made;
+  }
+  const dibs::shielded_guard guard(self.first_use());
+  known = self.find(epfd);
   if (known != nullptr && known->kind != endpoint::kind_of::epoll) return nullptr;
   if (known == nullptr) {
     known = self.make(endpoint::kind_of::epoll);
     if (known == nullptr) return nullptr;
     self.put(epfd, known);
   }
-  if (known->set == nullptr) {
+  if (known->set.load(std::memory_order_relaxed) == nullptr) {
     epoll_set* made = sets.take();
     if (made != nullptr) made->open(epfd);
-    known->set = made;
+    known->set.store(made, std::memory_order_release);
   }
   return known->set;
 }

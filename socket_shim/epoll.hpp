@@ -33,11 +33,13 @@ struct member {
   bool is_deaf = false;         // found no place among the waiters of its stream
   bool has_dmb = false;         // its stream did when last looked at
   bool is_off_tcp = false;      // what comes for its stream did not take TCP then
+  bool is_parked = false;       // the program took it out, and the kernel was not told yet
   std::uint32_t turn = 0;       // the wait that reported it last, and where
   int place = 0;
   member* next_of_bit = nullptr;
   member* next_pending = nullptr;
   member* next_of_stream = nullptr;
+  member* next_parked = nullptr;
   member* next_free = nullptr;
 };
 
@@ -51,6 +53,12 @@ class epoll_set {
   int add(endpoint&, int fd, const epoll_event&) noexcept;
   int modify(member&, const epoll_event&) noexcept;
   int remove(member&) noexcept;
+  // Many programs take a socket out and put it in again with every message. So the
+  // kernel hears of the former only when a thread is about to sleep. True if that
+  // was so and the member is in again; false: add it.
+  [[nodiscard]] bool readmit(member&, const epoll_event&) noexcept;
+  // Before others look at the kernel's set: it is told of all.
+  void settle_parked() noexcept;
   [[nodiscard]] bool has_members() const noexcept {
     return count_.load(std::memory_order_relaxed) > 0 || is_haunted_;
   }
@@ -124,6 +132,10 @@ class epoll_set {
                                              bool has_news) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
+  [[nodiscard]] static bool is_told_enough(const member&) noexcept;
+  [[nodiscard]] bool may_park(const member&) const noexcept;
+  void unpark(member&) noexcept;
+  int unregister(member&) noexcept;
   void take_over() noexcept;
   void note_lane(member&) noexcept;
   // A stream that is on TCP for good is the kernel's business alone: the kernel's
@@ -172,6 +184,7 @@ class epoll_set {
   member* last_reported_ = nullptr;  // whose peer is likely to speak next
   member* first_pending_ = nullptr;
   member* last_pending_ = nullptr;
+  member* first_parked_ = nullptr;
   std::array<member*, dibs::queue_bits> of_bit_{};
 };
 

@@ -158,6 +158,7 @@ bool epoll_set::collect(turn& now) noexcept {
     first_pending_ = at.next_pending;
     if (first_pending_ == nullptr) last_pending_ = nullptr;
     at.is_pending = false;
+    if (at.is_parked) continue;
     const bool has_news = std::exchange(at.has_news, false);
     std::uint32_t events = events_in_memory(at);
     if (is_kernel_to_add(at, events, has_news)) events |= look_at_kernel(at);
@@ -226,6 +227,7 @@ void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) n
     return;
   }
   if (known->set != this) return;
+  if (known->is_parked) return static_cast<void>(unregister(*known));
   const std::uint32_t asked = known->in_kernel;
   std::uint32_t wanted = events_from_kernel(*known, event.events, may_be_clc);
   // What is told whole, of a stream that came back to TCP since the kernel was told
@@ -235,6 +237,10 @@ void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) n
     wanted |= look_at_kernel(*known);
   }
   if (wanted != 0) report(*known, wanted, now);
+  // It watched for more than it was to.
+  if ((known->in_kernel & ~kernel_events(*known)) != 0) {
+    static_cast<void>(tell_kernel(*known, EPOLL_CTL_MOD));
+  }
   give_back_plain(*known);
 }
 

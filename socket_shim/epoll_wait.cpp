@@ -124,6 +124,7 @@ void epoll_set::enter_deaf() noexcept {
 struct epoll_set::waiting {
   waiting(epoll_set& set, const turn& after) noexcept : in(set) {
     const dibs::lock_guard guard(in.lock_);
+    in.settle_parked();
     in.waiting_.fetch_add(1, std::memory_order_relaxed);
     is_called = in.departures_.load(std::memory_order_relaxed) != after.departures;
     is_sure = in.has_queue() && !in.has_deaf_;

@@ -59,7 +59,7 @@ struct endpoint {
   }
 
   // epoll
-  epoll_set* set = nullptr;
+  std::atomic<epoll_set*> set{nullptr};
 
   std::atomic<endpoint*> next_free{nullptr};
   endpoint* next_live = nullptr;  // list of all ever made, for fork

@@ -113,6 +113,14 @@ SHIM_HOOK int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
        at = at->next_of_stream) {
     if (at->fd != fd || (set == nullptr && (set = shim::set_of(epfd)) == nullptr)) continue;
     if (at->set != set) continue;
+    if (at->is_parked) {
+      if (operation == EPOLL_CTL_ADD && event != nullptr) {
+        if (set->readmit(*at, *event)) return 0;
+        break;
+      }
+      errno = ENOENT;
+      return -1;
+    }
     if (operation == EPOLL_CTL_MOD && event != nullptr) return set->modify(*at, *event);
     if (operation == EPOLL_CTL_DEL) return set->remove(*at);
     break;
@@ -155,15 +163,16 @@ int wait_on(int epfd, epoll_event* to, int count, const sigset_t* mask, const de
   if (known == nullptr || known->kind != endpoint::kind_of::epoll || count <= 0 || count > most) {
     return in_kernel();
   }
-  if (known->set == nullptr || !known->set->has_members()) {
-    shim::epoll_set* set = shim::is_alone() ? nullptr : shim::set_of(epfd);
+  shim::epoll_set* set = known->set.load(std::memory_order_acquire);
+  if (set == nullptr || !set->has_members()) {
+    set = shim::is_alone() ? nullptr : shim::set_of(epfd);
     if (set == nullptr) return in_kernel();
     if (set->enter_kernel()) {
       int answer = in_kernel();
       if (set->leave_kernel(to, count, answer)) return answer;
     }
   }
-  return wait_in(*known->set, epfd, to, count, until, mask);
+  return wait_in(*set, epfd, to, count, until, mask);
 }
 
 }  // namespace

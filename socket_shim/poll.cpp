@@ -266,9 +266,9 @@ bool concerns_us(pollfd* fds, nfds_t count) noexcept {
   for (nfds_t i = 0; i < count; ++i) {
     const endpoint* known = self.find(fds[i].fd);
     if (known == nullptr) continue;
-    if (known->kind == endpoint::kind_of::epoll && known->set != nullptr &&
-        known->set->has_members()) {
-      known->set->pin_to_tcp();
+    if (known->kind == endpoint::kind_of::epoll) {
+      epoll_set* set = known->set.load(std::memory_order_acquire);
+      if (set != nullptr && set->has_members()) set->pin_to_tcp();
     }
     any = any || (known->kind == endpoint::kind_of::stream &&
                   !(is_alone() ? known->link.is_tcp_only() : known->link.is_plain()));

@@ -236,6 +236,7 @@ int process::hide(int fd) noexcept {
 void process::before_fork() noexcept {
   // A child of fork that has no stack yet holds connections, too.
   if (live_.load(std::memory_order_acquire) == nullptr) return;
+  settle_sets();
   // What parent and child share must be known to both.
   for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
     if (const pinned known = find_live(fd); known && known->link.is_young()) {
@@ -247,6 +248,15 @@ void process::before_fork() noexcept {
     at.was_shared.store(true, std::memory_order_relaxed);
     at.link.share();
   });
+}
+
+// The kernel's sets are to be what the program made of them.
+void process::settle_sets() noexcept {
+  for (int fd = table_.next(0); fd >= 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    endpoint* at = table_.find(fd);
+    if (at == nullptr || at->kind != endpoint::kind_of::epoll) continue;
+    if (epoll_set* set = at->set.load(std::memory_order_acquire)) set->settle_parked();
+  }
 }
 
 void process::after_fork_in_parent() noexcept {

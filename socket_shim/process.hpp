@@ -143,6 +143,7 @@ class process {
   void open_stack() noexcept;
   template <class Visit>
   void for_each_stream(Visit visit) noexcept;
+  void settle_sets() noexcept;
   [[nodiscard]] bool has_inheritable_set() noexcept;
   [[nodiscard]] static bool is_inheritable(int fd) noexcept;
 

@@ -118,6 +118,7 @@ void process::before_exec(inheritance& passed) noexcept {
   // A child of vfork too: it acts for the thread that waits for it.
   retire_inheritable(is_self() ? &passed : nullptr);
   if (!is_self()) return;
+  settle_sets();
   for_each_stream([](endpoint& at) noexcept { at.link.unshare(); });
 }
 

@@ -125,6 +125,60 @@ static void level(struct pair p) {
   close_pair(p);
 }
 
+/* As event loops do that take a socket out with every message, and as they should not. */
+static void in_and_out(struct pair p) {
+  const int set = new_set();
+  struct epoll_event event = {.events = EPOLLIN};
+  for (uint64_t i = 0; i < 50; ++i) {
+    ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLOUT, i);
+    await_bits(set, i, EPOLLOUT);
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, p.ours.fd, &event) == -1 && errno == EEXIST);
+    CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+    CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == -1 && errno == ENOENT);
+    CHECK(epoll_ctl(set, EPOLL_CTL_MOD, p.ours.fd, &event) == -1 && errno == ENOENT);
+    ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, ~i);
+    if (i % 8 == 0) no_event(set);
+    put_and_arrive(p, 10, 1, 10 * i);
+    CHECK(one_event(set, ~i) == EPOLLIN);
+    CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+    if (i % 8 == 1) no_event(set);
+    end_take(p.ours, 10, 1, 10 * i);
+  }
+  /* A child finds in its copy of the set what was put in, and no more. */
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLOUT, 1);
+  await_bits(set, 1, EPOLLOUT);
+  CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+  put_and_arrive(p, 10, 1, 0);
+  fflush(NULL);
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    no_event(set);
+    ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 2);
+    CHECK(one_event(set, 2) == EPOLLIN);
+    CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+    _exit(0);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  no_event(set);
+  end_take(p.ours, 10, 1, 0);
+  /* The end comes while it is out, and while the set watches for room alone. */
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 3);
+  CHECK(epoll_ctl(set, EPOLL_CTL_DEL, p.ours.fd, NULL) == 0);
+  end_shutdown(p.theirs, SHUT_WR);
+  no_event(set);
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLOUT, 4);
+  await_bits(set, 4, EPOLLOUT);
+  await_bits(set, 4, EPOLLOUT);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, EPOLLIN | EPOLLRDHUP, 5);
+  await_bits(set, 5, EPOLLIN | EPOLLRDHUP);
+  ctl(set, EPOLL_CTL_MOD, p.ours.fd, 0, 6);
+  no_event(set);
+  close(set);
+  close_pair(p);
+}
+
 static void edge(struct pair p) {
   const int set = new_set();
   ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN | EPOLLET, 5);
@@ -771,6 +825,7 @@ int main(int count, char** arguments) {
     return 0;
   }
   run_each("level", level);
+  run_each("in and out", in_and_out);
   run_each("edge", edge);
   run_each("edge in and out", edge_in_and_out);
   run_each("oneshot", oneshot);
