@@ -212,12 +212,11 @@ bool signaller::can_wake(std::uint64_t word, held_bell& held) noexcept {
   const waiter who = waiter::from_word(word);
   const queue_block* block = queue_of(who);
   if (block == nullptr) return false;
-  if (block->armed.load(std::memory_order_relaxed) == 0 || held.word == word) return true;
-  const cancel_shield not_cancelled;
-  const int saved = errno;
-  held = {word, open_bell(who)};
-  errno = saved;
-  return held.fd.is_open();
+  if (block->armed.load(std::memory_order_relaxed) == 0 || held.of() == waiter::queue_of(word)) {
+    return true;
+  }
+  held = hold_bell(who);
+  return held.is_open();
 }
 
 void signaller::signal_word(std::uint64_t word, held_bell& held) noexcept {
@@ -233,19 +232,21 @@ void signaller::signal_word(std::uint64_t word, held_bell& held) noexcept {
       !chaos::one_in(8)) {
     return;
   }
+  if (held.of() != waiter::queue_of(word)) held = hold_bell(who);
   const cancel_shield not_cancelled;
   const int saved = errno;
-  if (held.word != word) held = {word, open_bell(who)};
-  // A full bell is rung already; a missing one has no sleeper.
-  if (held.fd.is_open()) static_cast<void>(!::write(held.fd.get(), "", 1));
+  // A missing one has no sleeper.
+  if (held.is_open()) held.ring();
   errno = saved;
 }
 
-unique_fd signaller::open_bell(const waiter& who) noexcept {
+held_bell signaller::hold_bell(const waiter& who) noexcept {
+  const cancel_shield not_cancelled;
+  const int saved = errno;
   const auto name = fabric_.bell_path(devices_->device_of(who.device), who.queue);
-  // Read and write: a waiter that dies between open and write would cost us a
-  // SIGPIPE if we were not a reader ourselves.
-  return unique_fd(::open(name.data(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  held_bell held = bells_.hold(waiter::queue_of(who.word()), name.data());
+  errno = saved;
+  return held;
 }
 
 std::byte* signaller::attach(device_number number) noexcept {

@@ -10,6 +10,7 @@
 // waiters and at `armed`; the waiter enters its word and arms, then looks at
 // the cursor. One of the two always sees the other.
 
+#include <devices/bell.hpp>
 #include <devices/fabric.hpp>
 #include <devices/ids.hpp>
 #include <devices/mapping.hpp>
@@ -56,6 +57,10 @@ struct waiter {
     // queue + 1, so that no waiter is the word 0, which means "nobody".
     return std::uint64_t{device.index} << 48 | std::uint64_t{device.generation} << 32 |
            (std::uint64_t{queue} + 1) << 16 | bit;
+  }
+  // The queue alone.
+  [[nodiscard]] static constexpr std::uint64_t queue_of(std::uint64_t word) noexcept {
+    return word & ~std::uint64_t{0xFFFF};
   }
   [[nodiscard]] static constexpr waiter from_word(std::uint64_t word) noexcept {
     return {{static_cast<std::uint16_t>(word >> 48), static_cast<std::uint16_t>(word >> 32)},
@@ -120,10 +125,8 @@ class event_queue {
   // False when the descriptor is no longer the bell (the program closed it
   // behind our back); it is then forgotten, and opened again if possible.
   [[nodiscard]] bool ensure_bell() noexcept;
-  // For callers that keep their own descriptors out of sight: gives the bell
-  // away, and takes it back under another number.
-  [[nodiscard]] int release_bell() noexcept { return bell_.release(); }
-  void adopt_bell(int fd) noexcept { bell_.reset(fd); }
+  // For callers that keep their own descriptors out of sight.
+  void hide_bell() noexcept { bell_ = move_high(std::move(bell_)); }
   // In a forked child: the queue is the parent's; only our descriptor goes.
   void abandon() noexcept;
 
@@ -160,12 +163,6 @@ class event_queue {
 // Enters a waiter word in a record. False if every place is taken: then poll.
 [[nodiscard]] bool enter_waiter(record_side&, std::uint64_t word) noexcept;
 void leave_waiter(record_side&, std::uint64_t word) noexcept;
-
-// The bell of a sleeper, open in advance.
-struct held_bell {
-  std::uint64_t word = 0;
-  unique_fd fd;
-};
 
 // A sender's end of all the queues of a fabric: maps them as it meets them.
 // Any thread; lives as long as the process.
@@ -208,7 +205,7 @@ class signaller {
   void signal_word(std::uint64_t word, held_bell&) noexcept;
   // The queue that a word names; null if there is none.
   [[nodiscard]] queue_block* queue_of(const waiter&) noexcept;
-  [[nodiscard]] unique_fd open_bell(const waiter&) noexcept;
+  [[nodiscard]] held_bell hold_bell(const waiter&) noexcept;
   [[nodiscard]] std::byte* attach(device_number) noexcept;
 
   fabric fabric_{};
@@ -216,6 +213,7 @@ class signaller {
   // By device index: generation << 48 | address of its queues. One word, so
   // that any thread may look.
   std::atomic<std::uint64_t> attached_[rendezvous::device_count]{};
+  open_bells bells_;
 };
 
 // ---- inline ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 // epoll: threads that wait for a set, in the kernel and beside it.
 #include <socket_shim/epoll.hpp>
 
+#include <devices/bell.hpp>
 #include <devices/chaos.hpp>
 #include <devices/ticks.hpp>
 #include <socket_shim/process.hpp>
@@ -60,7 +61,7 @@ void epoll_set::kick() noexcept {
   const int saved = errno;
   kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
   if (kick_ >= 0) {
-    kick_ = self.hide(kick_);
+    kick_ = dibs::move_high(dibs::unique_fd(kick_)).release();
     kicked_at_ = dibs::ticks();
     epoll_event event{};
     event.events = EPOLLIN;

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -215,21 +214,6 @@ void process::drop_range(unsigned first, unsigned last) noexcept {
   }
 }
 
-int process::hide(int fd) noexcept {
-  const dibs::cancel_shield not_cancelled;
-  rlimit limit{};
-  const bool is_known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
-  // Above what select() can name, if the limit allows that.
-  for (const rlim_t floor : {rlim_t{1024}, rlim_t{512}, rlim_t{128}}) {
-    if (is_known && floor + 64 > limit.rlim_cur) continue;
-    const int high = real.fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(floor));
-    if (high >= 0) {
-      real.close(fd);
-      return high;
-    }
-  }
-  return fd;
-}
 
 // ---- fork ------------------------------------------------------------------
 

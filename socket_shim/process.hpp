@@ -122,9 +122,6 @@ class process {
   // Is it still this socket behind the number? Asks the kernel.
   [[nodiscard]] bool is_behind(const endpoint&, int fd) noexcept;
 
-  // Moves a descriptor of ours where programs do not look. -1 on failure.
-  [[nodiscard]] int hide(int fd) noexcept;
-
   void log(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
 
   // pthread_atfork, and the library's destructor.

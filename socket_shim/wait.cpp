@@ -102,7 +102,7 @@ bool sleeper::prepare() noexcept {
     if (auto opened = dibs::event_queue::open(stack->queues())) queue_ = std::move(*opened);
   }
   const bool is_ready = queue_.is_open() && queue_.ensure_bell();
-  if (is_ready && queue_.bell() != old_bell) queue_.adopt_bell(self.hide(queue_.release_bell()));
+  if (is_ready && queue_.bell() != old_bell) queue_.hide_bell();
   errno = saved;
   return is_ready;
 }
