@@ -3,6 +3,7 @@
 
 #include <devices/chaos.hpp>
 #include <devices/lock.hpp>
+#include <devices/prefetch.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,16 +19,6 @@ struct events_header {
   std::atomic<std::uint64_t> claimed[queues_per_device / 64];
 };
 static_assert(sizeof(events_header) <= page_size);
-
-// It will be written: a look at it alone would fetch the line, and the write once
-// more.
-void prepare_write(void* at) noexcept {
-#if defined(__x86_64__)
-  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
-#else
-  __builtin_prefetch(at, 1);
-#endif
-}
 
 void mark_bit(queue_block& block, std::uint16_t bit) noexcept {
   const std::uint64_t mask = std::uint64_t{1} << bit % 64;

@@ -5,6 +5,7 @@
 #include <smcd/connection.hpp>
 
 #include <devices/chaos.hpp>
+#include <devices/prefetch.hpp>
 #include <devices/ticks.hpp>
 
 #include <algorithm>
@@ -15,6 +16,9 @@ namespace {
 
 // How often a busy sender has to go the long way, which looks around.
 constexpr std::uint64_t sender_patience = 1000 * dibs::ticks_per_us;
+
+// Bytes.
+constexpr std::uint32_t far_ahead = 512;
 
 }  // namespace
 
@@ -37,11 +41,18 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
       peer.flags.load(std::memory_order_acquire) != 0) {
     return 0;
   }
-  cdc::record* control = inbound_.control.load(std::memory_order_relaxed);
-  // [cdc-prod]
-  const std::uint64_t producer = control->producer.load(std::memory_order_acquire);
-  const auto used = distance(cursor_of(now.at), cdc::cursor_of(producer), inbound_.size);
-  const std::size_t n = std::min<std::size_t>(used.value_or(0), size);
+  // The line of the cursor changes hands for each look. So what was there at the
+  // last one is read first, if that is all that is asked for.
+  const std::uint64_t at_byte = bytes_before(now.at, inbound_.size);
+  std::uint64_t used = std::max(from.seen, at_byte) - at_byte;
+  if (used < size) {
+    // [cdc-prod]
+    const std::uint64_t producer =
+        inbound_.control.load(std::memory_order_relaxed)->producer.load(std::memory_order_acquire);
+    used = distance(cursor_of(now.at), cdc::cursor_of(producer), inbound_.size).value_or(0);
+    from.seen = at_byte + used;
+  }
+  const std::size_t n = std::min<std::size_t>(used, size);
   if (n == 0 || n > piece) return 0;
   const std::byte* ring = inbound_.data().data();
   const std::size_t first = std::min<std::size_t>(n, inbound_.size - now.at.count);
@@ -55,7 +66,7 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
                                          std::memory_order_relaxed)) {
     return 0;
   }
-  if (may_tell_consumer(n == *used)) tell_consumer(n == *used);
+  if (may_tell_consumer(n == used)) tell_consumer(n == used);
   return n;
 }
 
@@ -88,7 +99,11 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
   dibs::held_bell bell;
   if (!stack_->signals().can_wake(peer, bell)) return 0;
   std::byte* ring = outbound_.data().data();
-  const std::size_t first = std::min<std::size_t>(size, outbound_.size - before.at.count);
+  // The reader has the lines of the last round. Those to come are on their way by
+  // then.
+  const std::uint32_t to_end = outbound_.size - before.at.count;
+  dibs::prepare_write(ring + (far_ahead < to_end ? before.at.count + far_ahead : 0));
+  const std::size_t first = std::min<std::size_t>(size, to_end);
   std::memcpy(ring + before.at.count, from, first);
   if (first < size) [[unlikely]]
     std::memcpy(ring, static_cast<const std::byte*>(from) + first, size - first);

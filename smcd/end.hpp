@@ -41,6 +41,7 @@ struct alignas(dibs::cache_line) direction {
   bool was_peer_first;                // sending: shut after the peer had ended its direction
   std::atomic<std::uint32_t> wanted;  // sending: room that the last writer did not find
   std::uint64_t told;                 // receiving: bytes of the ring that the peer knows we read
+  std::uint64_t seen;                 // receiving: bytes of the ring known to be there, read or not
   std::uint64_t full_since;           // sending: ticks when the ring was first found full, or 0
   std::uint64_t stint_begin;          // sending: offset where it came to the ring last,
   std::uint64_t stint_end;            // and where it left it last
@@ -68,7 +69,7 @@ struct alignas(dibs::cache_line) direction {
     word = 0;
     ring_size = 0;
     tcp_bytes = on_tcp;
-    extra_bytes = told = full_since = stint_begin = stint_end = looked = 0;
+    extra_bytes = told = seen = full_since = stint_begin = stint_end = looked = 0;
     marks = wanted = returning = 0;
     is_pinned = was_peer_first = is_returning = false;
   }

@@ -14,7 +14,7 @@ namespace shim {
 namespace {
 
 constexpr unsigned page_bits = 12;
-constexpr std::size_t page_notes = 1024;
+constexpr std::size_t page_notes = 16 * 1024;  // a thousand connections have some pages each
 
 // A note: number of the page, the round of forgetting that it is of, and
 // whether it may be written. Any thread, any order: each note is true by itself.
