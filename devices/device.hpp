@@ -32,7 +32,8 @@ class device {
 
   // Makes a DMB that only `writer` may write. `size` in bytes, a power of two
   // from min_dmb_size to max_dmb_size. Its first 32 bytes are zero, the rest
-  // is whatever an earlier use by the same pair left. Any thread.
+  // is whatever an earlier use by the same pair left. Only the first
+  // reserved_size bytes are sure to have memory. Any thread.
   // errc::no_dmb_left, errc::fabric_full, errc::bad_size.
   [[nodiscard]] virtual result<dmb> register_dmb(const gid& writer,
                                                  std::uint32_t size) noexcept = 0;
@@ -40,18 +41,22 @@ class device {
   // has detached or died.
   virtual void unregister_dmb(const gid& writer, dmb_token) noexcept = 0;
 
-  // Maps a peer's DMB for direct writing, until detach_dmb.
+  // Maps a peer's DMB for direct writing, until detach_dmb. The writer reserves
+  // what lies beyond the first reserved_size bytes before it touches it, and
+  // gives back what holds nothing (mapping.hpp).
   // errc::unknown_gid, errc::unknown_token, errc::bad_size.
   [[nodiscard]] virtual result<dmb> attach_dmb(const gid& owner, dmb_token) noexcept = 0;
   virtual void detach_dmb(const gid& owner, dmb_token) noexcept = 0;
 
-  // Copies into a DMB that is attached. errc::unknown_token, errc::bad_size.
+  // Copies into a DMB that is attached, and reserves what that takes.
+  // errc::unknown_token, errc::bad_size, errc::fabric_full.
   [[nodiscard]] virtual error_code move_data(const gid& owner, dmb_token, std::uint32_t offset,
                                              std::span<const std::byte>) noexcept = 0;
 };
 
 inline constexpr std::uint32_t min_dmb_size = 16 * 1024;
 inline constexpr std::uint32_t max_dmb_size = 4 * 1024 * 1024;
+inline constexpr std::uint32_t reserved_size = 8 * 1024;
 
 // A protocol over dibs. Its functions are called by whoever adds or removes a
 // device, or registers the client, in that thread.

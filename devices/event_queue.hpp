@@ -15,6 +15,7 @@
 #include <devices/ids.hpp>
 #include <devices/mapping.hpp>
 #include <devices/rendezvous.hpp>
+#include <devices/ticks.hpp>
 #include <devices/unique_fd.hpp>
 
 #include <algorithm>
@@ -32,6 +33,9 @@ inline constexpr std::uint32_t queue_notes = 128;
 // falls asleep has published what it cannot ring for. So nobody sleeps longer
 // without another look.
 inline constexpr std::uint32_t longest_sleep_us = 10'000'000;
+// And who slept looks what memory is not needed, but not more often than that:
+// by any clock less than such a sleep.
+inline constexpr std::uint64_t rest_time = 5'000'000 * ticks_per_us;
 
 // Writer of `armed`: the waiter sets it, the sender that rings takes it back.
 // Bits are set by senders and taken by the waiter. Before a sender sets a bit

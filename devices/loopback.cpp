@@ -128,7 +128,9 @@ error_code loopback::move_data(const gid& owner, dmb_token token, std::uint32_t 
   if (offset > to->memory.size() || data.size() > to->memory.size() - offset) {
     return make_error_code(errc::bad_size);
   }
-  if (!data.empty()) std::memcpy(to->memory.data() + offset, data.data(), data.size());
+  if (data.empty()) return {};
+  if (const error_code failure = reserve(to->memory.subspan(offset, data.size()))) return failure;
+  std::memcpy(to->memory.data() + offset, data.data(), data.size());
   return {};
 }
 

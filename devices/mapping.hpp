@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 namespace dibs {
@@ -58,6 +59,14 @@ class mapping {
 // Makes sure that the file has memory behind [offset, offset + size) and is at
 // least that long. errc::fabric_full if the tmpfs has no room.
 [[nodiscard]] error_code reserve(int fd, std::uint64_t offset, std::uint64_t size) noexcept;
+
+// The same for a part of a writable mapping, which must not reach beyond the end
+// of its file. What stands there stays. errno is left alone.
+[[nodiscard]] error_code reserve(std::span<std::byte> mapped) noexcept;
+// The opposite: the pages that lie wholly in that part lose their memory, in the
+// file, for all who mapped it. They are to be reserved before they are touched.
+// errno is left alone.
+void give_back(std::span<std::byte> mapped) noexcept;
 
 // Cryptographically random bytes; 64 of them as a number that is not zero.
 void fill_random(void* to, std::size_t size) noexcept;

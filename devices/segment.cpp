@@ -7,13 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 namespace dibs {
 namespace {
 
-constexpr std::uint64_t magic = 0x3130424D44424944;  // "DIBDMB01": name and layout version
+constexpr std::uint64_t magic = 0x3230424D44424944;  // "DIBDMB02": name and layout version
 constexpr std::uint32_t index_bits = 11;
 constexpr std::size_t directory_size = 64 * 1024;
 constexpr std::size_t cdc_size = 32;  // the peer's control record at the start of a DMB
@@ -153,7 +154,6 @@ result<std::uint32_t> segment::add_entry(std::uint32_t size) noexcept {
   if (!memory) return memory.error();
   const result<unique_fd> file = open_file();
   if (!file) return file.error();
-  if (const error_code failure = reserve(file->get(), offset, size)) return failure;
   const std::size_t directory_page = (index + 1) * sizeof(dmb_entry) / page_size * page_size;
   if (const error_code failure = reserve(file->get(), directory_page, page_size)) return failure;
   uses_[chunk].size = size;
@@ -188,6 +188,8 @@ result<dmb> segment::register_dmb(std::uint32_t size) noexcept {
   const dmb_token token{random_number() << index_bits | index | std::uint64_t{1} << 62};
   result<dmb> made = view(token, chosen.offset, size);
   if (!made) return made;
+  const std::size_t reserved = std::min(size, reserved_size);
+  if (const error_code failure = reserve(made->memory.first(reserved))) return failure;
   std::memset(made->memory.data(), 0, cdc_size);
   chosen.token.store(token.value, std::memory_order_release);
   return made;

@@ -3,7 +3,7 @@
 // The shared memory of one direction of a link group: the file
 // `<owner>.<writer>.dmb`, a directory of DMBs followed by chunks that hold
 // them. It grows by chunks, and DMBs that became free serve later connections
-// of the same pair, so that these cost no mmap and no page fault.
+// of the same pair, so that these cost no mmap and few page faults.
 
 #include <devices/device.hpp>
 #include <devices/fabric.hpp>

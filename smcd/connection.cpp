@@ -19,6 +19,7 @@ constexpr std::uint64_t few_bytes = 4096;
 
 void connection::ring_view::set(std::span<std::byte> dmb) noexcept {
   size = static_cast<std::uint32_t>(dmb.size() - sizeof(cdc::record));
+  parts = pieces(static_cast<std::uint32_t>(dmb.size()));
   control.store(reinterpret_cast<cdc::record*>(dmb.data()), std::memory_order_release);
 }
 

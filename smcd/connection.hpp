@@ -13,6 +13,7 @@
 
 #include <smcd/cdc.hpp>
 #include <smcd/end.hpp>
+#include <smcd/pieces.hpp>
 #include <smcd/ring.hpp>
 #include <smcd/stack.hpp>
 #include <smcd/tcp_lane.hpp>
@@ -182,6 +183,11 @@ class connection {
   // Wakes the waiters of this very end.
   void wake_waiters() noexcept;
 
+  // To be called from time to time while there is nothing else to do, every ten
+  // seconds or so: what this end did not use since the last time, and holds no
+  // bytes, is given back to the system. Cheap if there is nothing.
+  void rest(std::uint64_t now) noexcept;
+
   // This end will never switch, and comes back to TCP in its sending
   // direction; the peer is asked to do the same.
   void stay_on_tcp(decline_code reason) noexcept;
@@ -242,6 +248,7 @@ class connection {
   struct ring_view {
     std::atomic<cdc::record*> control{nullptr};
     std::uint32_t size = 0;  // of the data ring
+    pieces parts;
     [[nodiscard]] std::span<std::byte> data() const noexcept {
       return {reinterpret_cast<std::byte*>(control.load(std::memory_order_relaxed) + 1), size};
     }
@@ -279,6 +286,7 @@ class connection {
   [[nodiscard]] std::optional<std::uint32_t> ring_used() const noexcept;
   [[nodiscard]] bool may_tell_consumer(bool is_ring_empty) const noexcept;
   void tell_consumer(bool is_ring_empty) noexcept;
+  void tell_place() noexcept;
 
   // Writing; `sending.lock` is held.
   [[nodiscard]] std::uint32_t room_for(buffers) const noexcept;
@@ -291,7 +299,14 @@ class connection {
   [[nodiscard]] bool may_leave(tcp_lane&) const noexcept;
   void unblock() noexcept;
   [[nodiscard]] bool peer_has_closed() const noexcept;
-  [[nodiscard]] bool may_return() const noexcept;
+  [[nodiscard]] bool may_return(buffers, std::uint64_t now) noexcept;
+  // Is there memory behind the next n bytes of the ring?
+  [[nodiscard]] bool is_backed(place at, std::uint32_t n) const noexcept {
+    const std::uint64_t backed = end()->sending.backed;
+    return backed == pieces::all || (outbound_.parts.of_ring(at.count, n) & ~backed) == 0;
+  }
+  [[nodiscard]] std::uint32_t back(place at, std::uint32_t n, std::uint64_t now) noexcept;
+  void give_back_idle() noexcept;
   bool switch_sending(lane) noexcept;
   template <class Change>
   void change_consumer_word(Change) noexcept;
@@ -333,6 +348,7 @@ class connection {
   [[nodiscard]] bool send_clc(tcp_lane&) noexcept;
   [[nodiscard]] bool receive_clc(tcp_lane&) noexcept;
   void offer_dmb() noexcept;
+  void take_outbound(std::span<std::byte> dmb) noexcept;
   void establish(bool is_shared) noexcept;
   void fall_back(decline_code local, decline_code peer) noexcept;
   [[nodiscard]] bool saw_everything(tcp_lane&) noexcept;

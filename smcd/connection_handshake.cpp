@@ -306,8 +306,7 @@ void connection::offer_dmb() noexcept {
     if (attached->memory.size() != size_of_code(end()->talk.peer_size_code())) {
       return end()->talk.decline(decline_code::memory);
     }
-    outbound_.set(attached->memory);
-    end()->sending.ring_size = outbound_.size;
+    take_outbound(attached->memory);
   }
   // A process that talks to itself may send much before it reads, in one thread.
   if (peer == end()->self) end()->dmb_code = size_code_for(dibs::max_dmb_size);
@@ -336,6 +335,13 @@ void connection::offer_dmb() noexcept {
   }
 }
 
+void connection::take_outbound(std::span<std::byte> dmb) noexcept {
+  outbound_.set(dmb);
+  end()->sending.ring_size = outbound_.size;
+  end()->sending.backed = outbound_.parts.at_first();
+  end()->sending.may_have_more = true;
+}
+
 void connection::establish(bool is_shared) noexcept {
   if (end()->role == handshake_role::server) {
     const dibs::dmb_token token = end()->talk.peer_token();
@@ -346,8 +352,7 @@ void connection::establish(bool is_shared) noexcept {
                 : result<dibs::dmb>(make_error_code(dibs::errc::unknown_gid));
     if (attached && attached->memory.size() == size_of_code(end()->talk.peer_size_code())) {
       end()->peer_token = token.value;
-      outbound_.set(attached->memory);
-      end()->sending.ring_size = outbound_.size;
+      take_outbound(attached->memory);
     } else {
       // Our direction stays on TCP, and since we could not free space in the
       // other one it has to come back.

@@ -84,6 +84,7 @@ glance connection::glance_at_room() const noexcept {
   const bool is_there = to.on() == lane::dmb && !end()->is_clc_marked && !to.is_returning &&
                         theirs().flags.load(std::memory_order_acquire) == 0 &&
                         inbound_.control.load(std::memory_order_acquire) != nullptr &&
+                        to.wanted.load(std::memory_order_relaxed) != direction::no_memory &&
                         !dibs::chaos::one_in(4) && ring_room().value_or(0) >= outbound_.size / 4;
   return is_there ? glance::yes : glance::unclear;
 }

@@ -265,10 +265,15 @@ void connection::tell_consumer(bool is_ring_empty) noexcept {
       !(is_peer_blocked && (is_ring_empty || untold >= inbound_.size / 8))) {
     return;
   }
-  from.told = dmb_bytes;
+  tell_place();
+  if (is_peer_blocked) stack_->signals().signal(theirs());
+}
+
+void connection::tell_place() noexcept {
+  direction& from = end()->receiving;
+  from.told = from.dmb_bytes();
   // Looked up each time it is tried: it must never go back.
   change_consumer_word([&](cdc::cursor_word& word) { word.at = cursor_of(from.now().at); });
-  if (is_peer_blocked) stack_->signals().signal(theirs());
 }
 
 // The TCP lane, as far as the next mark. `word` as above.

@@ -93,7 +93,8 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
       inbound_.control.load(std::memory_order_relaxed)->consumer.load(std::memory_order_acquire));
   const auto used = distance(consumer.at, cursor_of(before.at), outbound_.size);
   if (!used || size > outbound_.size / 4 || size > outbound_.size - *used ||
-      (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0) {
+      (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0 ||
+      !is_backed(before.at, static_cast<std::uint32_t>(size))) {
     return 0;
   }
   dibs::held_bell bell;

@@ -17,6 +17,9 @@ namespace {
 // How often a busy sender asks the TCP lane whether the peer still lives.
 constexpr std::uint64_t writer_patience = 1000 * dibs::ticks_per_us;
 
+// How soon memory is asked for again that was not to be had.
+constexpr std::uint64_t memory_patience = 1'000'000 * dibs::ticks_per_us;
+
 }  // namespace
 
 result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
@@ -45,7 +48,7 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
     if (guard.is_nested() && to.on() == lane::dmb && !switch_sending(lane::tcp)) {
       return dibs::would_block();
     }
-    if (to.on() == lane::tcp && !guard.is_nested() && may_return()) {
+    if (to.on() == lane::tcp && !guard.is_nested() && may_return(from, now)) {
       static_cast<void>(switch_sending(lane::dmb));
     }
     const std::uint64_t word = to.word.load(std::memory_order_relaxed);
@@ -69,18 +72,26 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
           to.wanted.store(enough, std::memory_order_relaxed);
           return dibs::would_block();
         }
-        if (!tcp.may_read(from, std::min<std::size_t>(*room, total_size(from)))) {
-          return dibs::system_error(EFAULT);
+        const auto most =
+            static_cast<std::uint32_t>(std::min<std::size_t>(*room, total_size(from)));
+        if (!tcp.may_read(from, most)) return dibs::system_error(EFAULT);
+        const std::uint32_t backed = back(lane_word::unpack(word).at, most, now);
+        if (backed >= enough) [[likely]] {
+          to.wanted.store(1, std::memory_order_relaxed);
+          const std::size_t sent = write_ring(from, backed, word, bell);
+          // [left] Looked at after the cursor is published: either we see that
+          // the reader left, or it left knowing of these bytes.
+          if (has_peer_left()) [[unlikely]] {
+            static_cast<void>(return_bytes(tcp));
+          }
+          if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
+          continue;  // a signal handler took the other lane
         }
-        to.wanted.store(1, std::memory_order_relaxed);
-        const std::size_t sent = write_ring(from, *room, word, bell);
-        // [left] Looked at after the cursor is published: either we see that
-        // the reader left, or it left knowing of these bytes.
-        if (has_peer_left()) [[unlikely]] {
-          static_cast<void>(return_bytes(tcp));
+        // Whatever the reader does makes no room there.
+        if (!may_leave(tcp)) {
+          to.wanted.store(direction::no_memory, std::memory_order_relaxed);
+          return dibs::would_block();
         }
-        if (sent > 0 || to.word.load(std::memory_order_relaxed) == word) return sent;
-        continue;  // a signal handler took the other lane
       }
       // A peer that is gone reads no mark.
       const bool is_told = switch_sending(lane::tcp);
@@ -199,14 +210,18 @@ std::uint32_t connection::patience_us() const noexcept {
   return end()->peer == end()->self ? std::min(longest, config::own_patience_us) : longest;
 }
 
-// On TCP because a ring was full once: back, when the reader caught up, and if
-// there will be a mark left to leave the ring again.
-bool connection::may_return() const noexcept {
+// On TCP because a ring was full once, or had no memory: back, when the reader
+// caught up, and if there will be a mark left to leave the ring again.
+bool connection::may_return(buffers from, std::uint64_t now) noexcept {
   const direction& to = end()->sending;
   if (dibs::chaos::one_in(4)) return false;
+  const std::uint64_t patience =
+      dibs::chaos::is_on() ? std::uint64_t{dibs::chaos::below(4'000'000)} : memory_patience;
   return stage() == end_stage::established && !to.is_pinned && !to.is_shut &&
          ring_room().value_or(0) > outbound_.size / 2 &&
-         can_publish(theirs(), to.marks.load(std::memory_order_relaxed) + 1);
+         can_publish(theirs(), to.marks.load(std::memory_order_relaxed) + 1) &&
+         (to.short_since == 0 || dibs::has_passed(to.short_since, patience, now)) &&
+         back(to.now().at, room_for(from), now) >= room_for(from);
 }
 
 // This end does not wait for room any more.
@@ -227,6 +242,7 @@ bool connection::switch_sending(lane wanted) noexcept {
   (wanted == lane::dmb ? to.stint_begin : to.stint_end) = to.offset();
   to.marks.store(published, std::memory_order_relaxed);
   to.word.store(lane_word{wanted, to.now().at}.pack(), std::memory_order_relaxed);
+  to.wanted.store(1, std::memory_order_relaxed);
   unblock();
   // A reader that sleeps on the other lane must look at the marks.
   stack_->signals().signal(theirs());
@@ -240,6 +256,7 @@ bool connection::has_room(tcp_lane& tcp, std::uint64_t now) noexcept {
   const dibs::lock_guard guard(to.lock);
   if (end()->is_clc_marked) return false;
   if (to.on() == lane::tcp) return !is_returning();
+  if (to.wanted.load(std::memory_order_relaxed) == direction::no_memory) return may_leave(tcp);
   const std::optional<std::uint32_t> room = ring_room();
   if (!room || *room >= outbound_.size / 4) return true;
   if (may_give_up(tcp, now, true, outbound_.size / 4)) return may_leave(tcp);

@@ -29,28 +29,37 @@ enum class end_stage : std::uint8_t {
 // One direction as this end sees it. Changed under `lock`; the atomics may be
 // glanced at without it.
 struct alignas(dibs::cache_line) direction {
+  // More room than there is in any ring.
+  static constexpr std::uint32_t no_memory = ~std::uint32_t{0};
+
   dibs::shared_lock lock;
   std::atomic<std::uint32_t> ring_size;  // of the DMB's data ring, 0 before there is one
   std::atomic<std::uint64_t> word;       // lane_word
   std::atomic<std::uint64_t> tcp_bytes;  // of the application, on the TCP lane
-  std::uint64_t extra_bytes;          // besides these, on the TCP lane: CLC, and bytes sent again
-  std::int64_t besides;               // of a life before: bytes in DMBs less the extra ones
-  std::atomic<std::uint32_t> marks;   // sending: published; receiving: taken
-  std::atomic<bool> is_shut;          // shutdown(WR or RD) was called
-  bool is_pinned;                     // sending: stays on TCP for good
-  bool was_peer_first;                // sending: shut after the peer had ended its direction
-  std::atomic<std::uint32_t> wanted;  // sending: room that the last writer did not find
-  std::uint64_t told;                 // receiving: bytes of the ring that the peer knows we read
-  std::uint64_t seen;                 // receiving: bytes of the ring known to be there, read or not
-  std::uint64_t full_since;           // sending: ticks when the ring was first found full, or 0
-  std::uint64_t stint_begin;          // sending: offset where it came to the ring last,
-  std::uint64_t stint_end;            // and where it left it last
-  std::atomic<bool> is_returning;     // sending: the reader left, and what it did not read is known
+  std::uint64_t extra_bytes;         // besides these, on the TCP lane: CLC, and bytes sent again
+  std::int64_t besides;              // of a life before: bytes in DMBs less the extra ones
+  std::atomic<std::uint32_t> marks;  // sending: published; receiving: taken
+  std::atomic<bool> is_shut;         // shutdown(WR or RD) was called
+  bool is_pinned;                    // sending: stays on TCP for good
+  bool was_peer_first;               // sending: shut after the peer had ended its direction
+  // sending: room that the last writer did not find, or no_memory
+  std::atomic<std::uint32_t> wanted;
+  std::uint64_t told;              // receiving: bytes of the ring that the peer knows we read
+  std::uint64_t seen;              // receiving: bytes of the ring known to be there, read or not
+  std::uint64_t full_since;        // sending: ticks when the ring was first found full, or 0
+  std::uint64_t stint_begin;       // sending: offset where it came to the ring last,
+  std::uint64_t stint_end;         // and where it left it last
+  std::atomic<bool> is_returning;  // sending: the reader left, and what it did not read is known
   std::atomic<std::uint32_t> returning;  // so many bytes of it, still to be sent over TCP
   // receiving: this end left, and reads what its ring holds until the peer sends
   // it over TCP again.
   std::atomic<bool> is_draining;
-  std::uint64_t looked;  // ticks when the TCP lane was last asked for its health
+  std::uint64_t looked;       // ticks when the TCP lane was last asked for its health
+  std::uint64_t backed;       // sending: the pieces of the peer's DMB that have memory (pieces.hpp)
+  bool may_have_more;         // sending: an earlier connection left memory behind some others
+  std::uint64_t short_since;  // sending: ticks when one could last not be had, or 0
+  std::uint64_t rested_word;  // sending: `word` at the last rest,
+  std::atomic<std::uint64_t> rested_at;  // which was at these ticks
 
   [[nodiscard]] lane_word now() const noexcept {
     return lane_word::unpack(word.load(std::memory_order_relaxed));
@@ -70,8 +79,10 @@ struct alignas(dibs::cache_line) direction {
     ring_size = 0;
     tcp_bytes = on_tcp;
     extra_bytes = told = seen = full_since = stint_begin = stint_end = looked = 0;
+    backed = short_since = rested_word = 0;
+    rested_at = 0;
     marks = wanted = returning = 0;
-    is_pinned = was_peer_first = is_returning = false;
+    is_pinned = was_peer_first = is_returning = may_have_more = false;
   }
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <socket_shim/process.hpp>
 
+#include <devices/event_queue.hpp>
+#include <devices/ticks.hpp>
 #include <socket_shim/epoll.hpp>
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
@@ -214,6 +216,36 @@ void process::drop_range(unsigned first, unsigned last) noexcept {
   }
 }
 
+// ---- rest ------------------------------------------------------------------
+
+void process::rest(unsigned most) noexcept {
+  const std::uint64_t now = dibs::ticks();
+  std::uint64_t before = rested_at_.load(std::memory_order_relaxed);
+  const bool is_due = dibs::has_passed(before, dibs::rest_time, now);
+  if (!is_due && next_rest_.load(std::memory_order_relaxed) == no_rest) [[likely]]
+    return;
+  if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
+  // Whoever takes the number goes on from there.
+  unsigned next = next_rest_.exchange(no_rest, std::memory_order_relaxed);
+  if (next == no_rest) {
+    if (!is_due || !rested_at_.compare_exchange_strong(before, now)) return;
+    next = 0;
+  }
+  const dibs::cancel_shield not_cancelled;
+  const int saved = errno;
+  int fd = table_.next(next);
+  for (; fd >= 0 && most > 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+    const endpoint* known = table_.find(fd);
+    if (known == nullptr || known->kind != endpoint::kind_of::stream ||
+        !known->link.is_established()) {
+      continue;
+    }
+    --most;
+    if (const pinned held = find_live(fd)) held->link.rest(now);
+  }
+  if (fd >= 0) next_rest_.store(static_cast<unsigned>(fd), std::memory_order_relaxed);
+  errno = saved;
+}
 
 // ---- fork ------------------------------------------------------------------
 

@@ -122,6 +122,10 @@ class process {
   // Is it still this socket behind the number? Asks the kernel.
   [[nodiscard]] bool is_behind(const endpoint&, int fd) noexcept;
 
+  // To be called by a thread that sleeps: every few seconds all connections are
+  // told to rest, also those that nobody waits for. `most` of them at a time.
+  void rest(unsigned most) noexcept;
+
   void log(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
 
   // pthread_atfork, and the library's destructor.
@@ -153,6 +157,9 @@ class process {
   dibs::shared_lock first_use_;
   std::atomic<std::uint32_t> pid_{0};
   std::atomic<int> new_tcp_{-1};
+  std::atomic<std::uint64_t> rested_at_{0};   // ticks when the last round of rests began
+  static constexpr unsigned no_rest = ~0U;    // none is under way, or somebody is at it
+  std::atomic<unsigned> next_rest_{no_rest};  // number that the round has come to
   std::atomic<bool> has_forked_{false};
   std::atomic<bool> has_left_{false};
   std::atomic<bool> is_distrustful_{false};

@@ -178,7 +178,10 @@ TEST_CASE("loopback: a full tmpfs is fabric_full, never SIGBUS, and room comes b
         failure = next.error();
         break;
       }
-      // Every byte has memory behind it.
+      // What it is made with has memory behind it, and what is reserved then.
+      std::memset(next->memory.data(), 0x55, dibs::reserved_size);
+      failure = dibs::reserve(next->memory);
+      if (failure) break;
       std::memset(next->memory.data(), 0x55, next->memory.size());
       made.push_back(*next);
     }
@@ -203,6 +206,35 @@ TEST_CASE("loopback: a full tmpfs is fabric_full, never SIGBUS, and room comes b
     return;
   }
   CHECK(*status == 0);
+}
+
+TEST_CASE("loopback: a DMB has memory where its writer wants it, and a new one little") {
+  fixture on;
+  static_cast<void>(registered(on.owner(), on.writer().id(), 256 * 1024));
+  const auto memory = [&] { return on.scratch.memory_of(".dmb"); };
+  const std::size_t made = memory();
+  CHECK(made <= 3 * dibs::page_size + dibs::reserved_size);
+  const dmb mine = registered(on.owner(), on.writer().id(), 256 * 1024);
+  CHECK(memory() == made + dibs::reserved_size);
+  auto theirs = on.writer().attach_dmb(on.owner().id(), mine.token);
+  REQUIRE(theirs.has_value());
+  REQUIRE(!dibs::reserve(theirs->memory.subspan(64 * 1024, 32 * 1024)));
+  CHECK(memory() == made + dibs::reserved_size + 32 * 1024);
+  std::memcpy(theirs->memory.data() + 80 * 1024, "here", 4);
+  CHECK(conformance::holds(mine.memory.subspan(80 * 1024), "here"));
+  dibs::give_back(theirs->memory.subspan(32));
+  CHECK(memory() == made + dibs::page_size);
+  // Also what is copied there by the device.
+  const auto text = conformance::bytes_of("copied");
+  REQUIRE(!on.writer().move_data(on.owner().id(), mine.token, 128 * 1024 - 3, text));
+  CHECK(memory() == made + 3 * dibs::page_size);
+  CHECK(conformance::holds(mine.memory.subspan(128 * 1024 - 3), "copied"));
+  // One that is used again has what a new one has.
+  on.writer().detach_dmb(on.owner().id(), mine.token);
+  on.owner().unregister_dmb(on.writer().id(), mine.token);
+  const dmb again = registered(on.owner(), on.writer().id(), 256 * 1024);
+  CHECK(again.memory.data() == mine.memory.data());
+  CHECK(memory() == made + 2 * dibs::page_size + dibs::reserved_size);
 }
 
 TEST_CASE("loopback: threads register and attach at once") {

@@ -123,3 +123,61 @@ TEST_CASE("unique_fd: closes what it holds, once, and leaves errno alone") {
   CHECK(errno == ERANGE);
   CHECK(::fcntl(number, F_GETFD) < 0);
 }
+
+TEST_CASE("mapping: a part that is reserved has memory, and what stood there stays") {
+  const support::scratch_fabric directory;
+  const dibs::unique_fd file = open_in(directory, "a");
+  REQUIRE(::ftruncate(file.get(), 8 * page_size) == 0);
+  const auto memory = mapping::map(file.get(), 8 * page_size);
+  REQUIRE(memory.has_value());
+  const std::span whole(memory->data(), memory->size());
+  CHECK(directory.memory_of("a") == 0);
+  errno = EXDEV;
+  // From the last byte of a page to the first of another one.
+  CHECK(!dibs::reserve(whole.subspan(2 * page_size - 1, page_size + 2)));
+  CHECK(errno == EXDEV);
+  CHECK(directory.memory_of("a") == 3 * page_size);
+  std::memset(whole.data() + page_size, 0x11, 3 * page_size);
+  CHECK(!dibs::reserve(whole));
+  CHECK(directory.memory_of("a") == 8 * page_size);
+  CHECK(whole[0] == std::byte{0});
+  CHECK(whole[page_size] == std::byte{0x11});
+}
+
+TEST_CASE("mapping: only pages that lie wholly in a part are given back, and come back empty") {
+  const support::scratch_fabric directory;
+  const dibs::unique_fd file = open_in(directory, "a");
+  REQUIRE(!dibs::reserve(file.get(), 0, 8 * page_size));
+  const auto memory = mapping::map(file.get(), 8 * page_size);
+  const auto other = mapping::map(file.get(), 8 * page_size);
+  REQUIRE(memory.has_value());
+  REQUIRE(other.has_value());
+  const std::span whole(memory->data(), memory->size());
+  std::memset(whole.data(), 0x22, whole.size());
+  errno = EXDEV;
+  dibs::give_back(whole.subspan(1, page_size));
+  dibs::give_back(whole.subspan(page_size, page_size - 1));
+  dibs::give_back(whole.subspan(100, 100));
+  dibs::give_back({});
+  CHECK(directory.memory_of("a") == 8 * page_size);
+  dibs::give_back(whole.subspan(2 * page_size - 1, 3 * page_size));
+  CHECK(errno == EXDEV);
+  CHECK(directory.memory_of("a") == 6 * page_size);
+  CHECK(!dibs::reserve(whole));
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    const bool is_given = at >= 2 * page_size && at < 4 * page_size;
+    REQUIRE(other->data()[at] == (is_given ? std::byte{0} : std::byte{0x22}));
+  }
+}
+
+TEST_CASE("mapping: a part that has no file behind it is an error") {
+  const support::scratch_fabric directory;
+  const dibs::unique_fd file = open_in(directory, "a");
+  REQUIRE(!dibs::reserve(file.get(), 0, page_size));
+  const auto memory = mapping::map(file.get(), 4 * page_size);
+  REQUIRE(memory.has_value());
+  CHECK(dibs::reserve({memory->data(), 4 * page_size}) == dibs::errc::fabric_full);
+  const auto readable = mapping::map(file.get(), page_size, 0, false);
+  REQUIRE(readable.has_value());
+  CHECK(dibs::reserve({readable->data(), page_size}) == dibs::system_error(EINVAL));
+}

@@ -88,7 +88,10 @@ class battle {
         static_cast<void>(ours().peer_is_done_sending());
         break;
       case 9: victim_.shutdown_write(); break;
-      case 10: ours().advance(victim_.tcp); break;
+      case 10:
+        ours().advance(victim_.tcp);
+        if (what / 16 % 2 != 0) ours().rest(ends_.clock().now());
+        break;
       case 11:
         if (what / 16 % 2 == 0) {
           ours().stay_on_tcp(smcd::decline_code::option_unsupported);

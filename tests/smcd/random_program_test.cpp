@@ -99,6 +99,10 @@ outcome run_program(std::uint64_t seed, support::two_stacks& stacks) {
     } else if (random.one_in(10)) {
       static_cast<void>(way.to->connection.has_input(way.to->tcp));
       static_cast<void>(way.from->connection.has_room(way.from->tcp, ends.clock().now()));
+    } else if (random.one_in(12)) {
+      end_point& end = *(random.one_in(2) ? way.from : way.to);
+      for (int i = 0; i < 5; ++i) static_cast<void>(ends.clock().now());
+      end.connection.rest(ends.clock().now());
     } else if (random.one_in(2500)) {
       way.from->connection.stay_on_tcp(smcd::decline_code::option_unsupported);
     } else {
@@ -135,13 +139,15 @@ TEST_CASE("random programs get the bytes of a plain queue, whatever the lanes do
   const std::uint64_t count = only != nullptr   ? 1
                               : many != nullptr ? std::strtoull(many, nullptr, 0)
                                                 : 2000;
-  support::two_stacks stacks;  // 16 KiB rings, no patience: a full ring is left at once
+  // Rings of 16 KiB, some of 128, no patience: a full ring is left at once.
+  support::two_stacks stacks;
+  support::two_stacks large(support::stack_options{.buffer_size = 128 * 1024});
   std::uint64_t established = 0;
   std::uint64_t dmb_bytes = 0;
   std::uint64_t switches = 0;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     INFO("seed ", seed, " (run it alone with SEED=", seed, ")");
-    const outcome result = run_program(seed, stacks);
+    const outcome result = run_program(seed, seed % 8 == 0 ? large : stacks);
     established += result.was_established ? 1 : 0;
     dmb_bytes += result.dmb_bytes;
     switches += result.switches;

@@ -8,6 +8,7 @@
 #include <support/require.hpp>
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -58,6 +59,19 @@ class scratch_fabric {
     return static_cast<std::size_t>(std::count_if(
         names.begin(), names.end(),
         [&](const std::string& name) { return name.find(containing) != std::string::npos; }));
+  }
+  // Memory that the files of such names have, in bytes.
+  [[nodiscard]] std::size_t memory_of(const std::string& containing) const {
+    std::size_t blocks = 0;
+    for (const std::string& name : files()) {
+      struct stat status {};
+      if (name.find(containing) == std::string::npos ||
+          ::stat((path_ / name).c_str(), &status) != 0) {
+        continue;
+      }
+      blocks += static_cast<std::size_t>(status.st_blocks);
+    }
+    return blocks * 512;
   }
 
  private:

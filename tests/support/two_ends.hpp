@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,8 @@ struct two_stacks {
         second(is_shared ? nullptr : make_stack(fabric, options)) {}
   two_stacks(const stack_options& for_client, const stack_options& for_server)
       : first(make_stack(fabric, for_client)), second(make_stack(fabric, for_server)) {}
+  two_stacks(const stack_options& options, const std::filesystem::path& in)
+      : fabric(in), first(make_stack(fabric, options)), second(make_stack(fabric, options)) {}
 
   [[nodiscard]] smcd::stack& of_client() { return *first; }
   // One stack for both: then a DMB has one mapping, as TSan needs it.

@@ -155,6 +155,10 @@ bool link::take_readable() noexcept {
   return !has_lanes() || connection_.is_tcp_only() || connection_.has_input(lane_);
 }
 
+void link::rest() noexcept {
+  if (has_connection()) connection_.rest(dibs::ticks());
+}
+
 template <class Try>
 smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
   int vain_wakes = 0;

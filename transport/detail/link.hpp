@@ -77,6 +77,9 @@ class link {
   // False if there is nothing for the reader.
   [[nodiscard]] bool take_readable() noexcept;
 
+  // There is nothing to do: a look at memory that is not needed.
+  void rest() noexcept;
+
   // ---- for people --------------------------------------------------------------
 
   [[nodiscard]] bool is_smcd() const noexcept {

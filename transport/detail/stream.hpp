@@ -85,6 +85,7 @@ class stream final : public sleeper {
 
   void on_bell() override;
   void on_tick() override;
+  void on_rest() override;
   void on_tcp(side, std::uint64_t ticket);
   void drop_waits() noexcept override;
   void wake(side);
@@ -389,6 +390,11 @@ inline void stream::on_bell() {
 
 inline void stream::on_tick() {
   for (const side of : both_sides) wake(of);
+}
+
+inline void stream::on_rest() {
+  const std::lock_guard lock(at(side::reading).mutex);
+  link_.rest();
 }
 
 inline void stream::on_tcp(side of, std::uint64_t ticket) {

@@ -3,6 +3,7 @@
 
 #include <devices/chaos.hpp>
 #include <devices/event_queue.hpp>
+#include <devices/ticks.hpp>
 
 #include <poll.h>
 
@@ -65,7 +66,10 @@ thread_sleep::woken thread_sleep::until(int fd, short events, bool is_short,
   if (dibs::chaos::one_in(16)) return woken::by_bell;
   const int ready = ::ppoll(asked, 2, timeout, nullptr);
   if (ready < 0) return errno == EINTR ? woken::interrupted : woken::by_time;
-  if (ready == 0) return woken::by_time;
+  if (ready == 0) {
+    if (connection_ != nullptr) connection_->rest(dibs::ticks());
+    return woken::by_time;
+  }
   if (asked[1].revents != 0) {
     own.queue.drain_bell();
     return woken::by_bell;

@@ -5,6 +5,7 @@
 // somebody waits, so that io_context::run() returns when all is done.
 
 #include <devices/event_queue.hpp>
+#include <devices/ticks.hpp>
 #include <transport/detail/link.hpp>
 #include <transport/detail/process.hpp>
 
@@ -32,6 +33,8 @@ class sleeper : public std::enable_shared_from_this<sleeper> {
  public:
   virtual void on_bell() = 0;
   virtual void on_tick() = 0;
+  // From time to time, as long as anything happens in the context.
+  virtual void on_rest() = 0;
   // The context goes away, and what waits with it.
   virtual void drop_waits() noexcept = 0;
 
@@ -92,6 +95,8 @@ class wake_service final : public boost::asio::execution_context::service {
   [[nodiscard]] bool open(const boost::asio::any_io_executor&);
   void await_bell();
   void await_tick();
+  // All who may rest now; mostly nobody.
+  [[nodiscard]] sleepers due_for_rest();
 
   std::mutex mutex_;
   bool is_shut_ = false;
@@ -106,6 +111,7 @@ class wake_service final : public boost::asio::execution_context::service {
   std::uint64_t tick_wait_ = 0;
   std::uint32_t entered_ = 0;
   std::uint32_t ticking_ = 0;
+  std::uint64_t rested_at_ = 0;  // ticks
   std::vector<slot> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::atomic<int> spins_{0};
@@ -213,8 +219,22 @@ inline void wake_service::await_tick() {
       [this, wait = tick_wait_](const boost::system::error_code&) { on_tick(wait); }));
 }
 
+inline wake_service::sleepers wake_service::due_for_rest() {
+  sleepers due;
+  const std::uint64_t now = dibs::ticks();
+  if (!dibs::has_passed(rested_at_, dibs::rest_time, now)) return due;
+  rested_at_ = now;
+  due.reserve(slots_.size());
+  for (const slot& each : slots_) {
+    if (each.who == nullptr) continue;
+    if (auto who = each.who->weak_from_this().lock()) due.push_back(std::move(who));
+  }
+  return due;
+}
+
 inline void wake_service::on_bell(std::uint64_t wait) {
   sleepers woken;
+  sleepers resting;
   {
     const std::lock_guard lock(mutex_);
     if (is_shut_ || wait != bell_wait_) return;
@@ -228,12 +248,15 @@ inline void wake_service::on_bell(std::uint64_t wait) {
       if (bit >= slots_.size() || slots_[bit].entered == 0) return;
       if (auto who = slots_[bit].who->weak_from_this().lock()) woken.push_back(std::move(who));
     });
+    resting = due_for_rest();
   }
   for (const auto& who : woken) who->on_bell();
+  for (const auto& who : resting) who->on_rest();
 }
 
 inline void wake_service::on_tick(std::uint64_t wait) {
   sleepers woken;
+  sleepers resting;
   {
     const std::lock_guard lock(mutex_);
     if (is_shut_ || wait != tick_wait_) return;
@@ -242,8 +265,10 @@ inline void wake_service::on_tick(std::uint64_t wait) {
       if (each.ticking == 0) continue;
       if (auto who = each.who->weak_from_this().lock()) woken.push_back(std::move(who));
     }
+    resting = due_for_rest();
   }
   for (const auto& who : woken) who->on_tick();
+  for (const auto& who : resting) who->on_rest();
 }
 
 inline void wake_service::shutdown() {
