@@ -65,6 +65,12 @@ class connection {
   [[nodiscard]] std::size_t read_short(void* to, std::size_t size) noexcept;
   [[nodiscard]] std::size_t write_short(tcp_lane&, const void* from, std::size_t size,
                                         std::uint64_t now) noexcept;
+  // The same with bytes that fill(of, to) puts into the ring itself: up to `most`,
+  // or as many as fit there in one piece. It gives how many; 0 ends the call. Called
+  // at most once, under a lock: it must not end otherwise.
+  using filler = std::uint32_t (*)(void* of, std::span<std::byte> to) noexcept;
+  [[nodiscard]] std::size_t write_in_place(tcp_lane&, std::size_t most, std::uint64_t now, filler,
+                                           void* of) noexcept;
 
   // A read stopped here because the stream goes on elsewhere: the rest may be
   // there already.
@@ -288,6 +294,9 @@ class connection {
   void tell_consumer(bool is_ring_empty) noexcept;
   void tell_place() noexcept;
 
+  template <class Fill>
+  [[nodiscard]] std::size_t write_now(tcp_lane&, std::uint32_t least, std::uint32_t most,
+                                      std::uint64_t now, Fill) noexcept;
   // Writing; `sending.lock` is held.
   [[nodiscard]] std::uint32_t room_for(buffers) const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_room() const noexcept;

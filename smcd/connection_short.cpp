@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes: short messages through the rings, where nothing else is to be done.
+// Bytes: what goes through the rings at once, where nothing else is to be done.
 // All that may be otherwise leads to read_some() and write_some(), which say why
 // they do what is done here.
 #include <smcd/connection.hpp>
@@ -19,6 +19,7 @@ constexpr std::uint64_t sender_patience = 1000 * dibs::ticks_per_us;
 
 // Bytes.
 constexpr std::uint32_t far_ahead = 512;
+constexpr std::uint32_t worth_while = 4096;  // less is not worth a call of the filler
 
 }  // namespace
 
@@ -70,8 +71,10 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
   return n;
 }
 
-std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t size,
-                                    std::uint64_t now) noexcept {
+// fill(at, n) puts up to n bytes into the ring from there on and gives how many.
+template <class Fill>
+std::size_t connection::write_now(tcp_lane& tcp, std::uint32_t least, std::uint32_t most,
+                                  std::uint64_t now, Fill fill) noexcept {
   end_state* const at = end();
   if (at == nullptr || at->stage.load(std::memory_order_acquire) != end_stage::established ||
       dibs::chaos::one_in(4)) {
@@ -92,23 +95,17 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
   const cdc::cursor_word consumer = cdc::unpack(
       inbound_.control.load(std::memory_order_relaxed)->consumer.load(std::memory_order_acquire));
   const auto used = distance(consumer.at, cursor_of(before.at), outbound_.size);
-  if (!used || size > outbound_.size / 4 || size > outbound_.size - *used ||
-      (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0 ||
-      !is_backed(before.at, static_cast<std::uint32_t>(size))) {
+  if (!used || least > outbound_.size / 4 || least > outbound_.size - *used ||
+      (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0) {
     return 0;
   }
+  const std::uint32_t room = std::min(most, outbound_.size - *used);
+  if (!is_backed(before.at, room)) return 0;
   dibs::held_bell bell;
   if (!stack_->signals().can_wake(peer, bell)) return 0;
-  std::byte* ring = outbound_.data().data();
-  // The reader has the lines of the last round. Those to come are on their way by
-  // then.
-  const std::uint32_t to_end = outbound_.size - before.at.count;
-  dibs::prepare_write(ring + (far_ahead < to_end ? before.at.count + far_ahead : 0));
-  const std::size_t first = std::min<std::size_t>(size, to_end);
-  std::memcpy(ring + before.at.count, from, first);
-  if (first < size) [[unlikely]]
-    std::memcpy(ring, static_cast<const std::byte*>(from) + first, size - first);
-  const place after = smcd::advance(before.at, static_cast<std::uint32_t>(size), outbound_.size);
+  const std::uint32_t size = fill(before.at.count, room);
+  if (size == 0) return 0;
+  const place after = smcd::advance(before.at, size, outbound_.size);
   std::uint64_t seen = word;
   if (!to.word.compare_exchange_strong(seen, lane_word{lane::dmb, after}.pack(),
                                        std::memory_order_relaxed)) {
@@ -125,6 +122,33 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
   if (has_peer_left()) [[unlikely]]
     static_cast<void>(return_bytes(tcp));
   return size;
+}
+
+std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t size,
+                                    std::uint64_t now) noexcept {
+  const auto all = static_cast<std::uint32_t>(size);
+  return write_now(tcp, all, all, now, [&](std::uint32_t at, std::uint32_t) noexcept {
+    std::byte* ring = outbound_.data().data();
+    // The reader has the lines of the last round. Those to come are on their way
+    // by then.
+    const std::uint32_t to_end = outbound_.size - at;
+    dibs::prepare_write(ring + (far_ahead < to_end ? at + far_ahead : 0));
+    const std::uint32_t first = std::min(all, to_end);
+    std::memcpy(ring + at, from, first);
+    if (first < all) [[unlikely]]
+      std::memcpy(ring, static_cast<const std::byte*>(from) + first, all - first);
+    return all;
+  });
+}
+
+std::size_t connection::write_in_place(tcp_lane& tcp, std::size_t most, std::uint64_t now,
+                                       filler fill, void* of) noexcept {
+  const auto one_piece = static_cast<std::uint32_t>(std::min<std::size_t>(most, piece));
+  const std::uint32_t least = std::min(one_piece, worth_while);
+  return write_now(tcp, least, one_piece, now, [&](std::uint32_t at, std::uint32_t n) noexcept {
+    const std::span<std::byte> straight = outbound_.data().subspan(at);
+    return fill(of, straight.first(std::min<std::size_t>(n, straight.size())));
+  });
 }
 
 }  // namespace smcd

@@ -290,6 +290,16 @@ ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags) {
   return static_cast<ssize_t>(sent);
 }
 
+std::size_t transmit_in_place(endpoint& to, int fd, std::size_t most, smcd::connection::filler fill,
+                              void* of) noexcept {
+  const std::uint64_t now = dibs::ticks();
+  if (!is_verified(to, now)) return 0;
+  tcp_socket tcp(fd);
+  const std::size_t sent = to.link.write_in_place(tcp, most, now, fill, of);
+  sync_members(to);
+  return sent;
+}
+
 ssize_t receive(endpoint& from, int fd, smcd::buffers to, int flags) {
   const int saved = errno;
   if (tcp_socket tcp(fd); is_alone() && from.link.enter_early(tcp)) {

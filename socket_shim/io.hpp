@@ -5,6 +5,7 @@
 // libc call gives. The caller has
 // pinned the stream once. A thread that is cancelled while it waits ends here.
 
+#include <smcd/connection.hpp>
 #include <smcd/ring.hpp>
 #include <socket_shim/fd_table.hpp>
 
@@ -23,6 +24,9 @@ inline constexpr ssize_t not_ours = -2;
 
 [[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags);
 [[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags);
+// Bytes that `fill` puts into the ring itself. 0: go another way.
+[[nodiscard]] std::size_t transmit_in_place(endpoint&, int fd, std::size_t most,
+                                            smcd::connection::filler fill, void* of) noexcept;
 // sendfile(2) into a stream, and splice(2) out of one.
 [[nodiscard]] ssize_t transmit_file(endpoint&, int fd, int from, off64_t* offset,
                                     std::size_t count);
