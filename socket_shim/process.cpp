@@ -20,6 +20,15 @@
 
 namespace shim {
 
+namespace {
+
+// A process that is never quiet lets so many connections rest at a time, all of
+// them in twice the time.
+constexpr unsigned few_rests = 16;
+constexpr std::uint64_t busy_time = 2 * dibs::rest_time;
+
+}  // namespace
+
 constinit process self;
 
 // ---- the stack -------------------------------------------------------------
@@ -218,29 +227,28 @@ void process::drop_range(unsigned first, unsigned last) noexcept {
 
 // ---- rest ------------------------------------------------------------------
 
-void process::rest(unsigned most) noexcept {
+void process::rest(bool is_quiet) noexcept {
   const std::uint64_t now = dibs::ticks();
   std::uint64_t before = rested_at_.load(std::memory_order_relaxed);
-  const bool is_due = dibs::has_passed(before, dibs::rest_time, now);
-  if (!is_due && next_rest_.load(std::memory_order_relaxed) == no_rest) [[likely]]
+  const bool is_due = dibs::has_passed(before, is_quiet ? dibs::rest_time : busy_time, now);
+  if (!is_due && (is_quiet || next_rest_.load(std::memory_order_relaxed) == no_rest)) [[likely]]
     return;
   if (live_.load(std::memory_order_acquire) == nullptr || !is_self()) return;
   // Whoever takes the number goes on from there.
   unsigned next = next_rest_.exchange(no_rest, std::memory_order_relaxed);
-  if (next == no_rest) {
-    if (!is_due || !rested_at_.compare_exchange_strong(before, now)) return;
-    next = 0;
-  }
+  if (is_due) next = rested_at_.compare_exchange_strong(before, now) ? 0 : no_rest;
+  if (next == no_rest) return;
   const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   int fd = table_.next(next);
-  for (; fd >= 0 && most > 0; fd = table_.next(static_cast<unsigned>(fd) + 1)) {
+  for (unsigned count = 0; fd >= 0 && (is_quiet || count < few_rests);
+       fd = table_.next(static_cast<unsigned>(fd) + 1)) {
     const endpoint* known = table_.find(fd);
     if (known == nullptr || known->kind != endpoint::kind_of::stream ||
         !known->link.is_established()) {
       continue;
     }
-    --most;
+    ++count;
     if (const pinned held = find_live(fd)) held->link.rest(now);
   }
   if (fd >= 0) next_rest_.store(static_cast<unsigned>(fd), std::memory_order_relaxed);

@@ -122,9 +122,10 @@ class process {
   // Is it still this socket behind the number? Asks the kernel.
   [[nodiscard]] bool is_behind(const endpoint&, int fd) noexcept;
 
-  // To be called by a thread that sleeps: every few seconds all connections are
-  // told to rest, also those that nobody waits for. `most` of them at a time.
-  void rest(unsigned most) noexcept;
+  // To be called by a thread that sleeps: every few seconds all connections rest,
+  // also those that nobody waits for. Unless it `is_quiet`, because a sleep ended
+  // with nothing, a few at a time: somebody may wait for what the thread does next.
+  void rest(bool is_quiet) noexcept;
 
   void log(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
 

@@ -18,10 +18,6 @@ namespace {
 
 constexpr std::uint64_t ns_per_s = 1'000'000'000;
 
-// While things happen somebody waits for what this thread does next.
-constexpr unsigned few_rests = 16;
-constexpr unsigned all_rests = ~0U;
-
 std::uint64_t now_ns() noexcept {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -161,7 +157,7 @@ std::uint64_t longest_spin() noexcept {
 int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until, const sigset_t* mask,
              rollback if_cancelled) {
   if (dibs::chaos::one_in(16)) return 0;  // nothing happened, and no time is up
-  self.rest(few_rests);
+  self.rest(false);
   const bool has_bell = who != nullptr;
   fds[count] = {has_bell ? who->queue().bell() : -1, POLLIN, 0};
   const timespec left = until.is_never() ? timespec{} : until.left();
@@ -169,7 +165,7 @@ int sleep_on(sleeper* who, pollfd* fds, nfds_t count, const deadline& until, con
   pthread_cleanup_push(if_cancelled.run, if_cancelled.of);
   ready = real.ppoll(fds, count + 1, until.is_never() ? nullptr : &left, mask);
   pthread_cleanup_pop(0);
-  if (ready == 0) self.rest(all_rests);
+  if (ready == 0) self.rest(true);
   if (has_bell && ready > 0 && fds[count].revents != 0) {
     const dibs::cancel_shield not_cancelled;
     const int saved = errno;
