@@ -65,9 +65,11 @@ class wake_service final : public boost::asio::execution_context::service {
   // The sleeper goes away.
   void release(sleeper&) noexcept;
 
-  // A spin in the context; false if there are enough of them.
-  [[nodiscard]] bool begin_spin() noexcept {
-    if (spins_.fetch_add(1, std::memory_order_relaxed) < most_spins) return true;
+  // A spin in the context; false if there are enough of them. Those that share
+  // their looks cost less.
+  [[nodiscard]] bool begin_spin(bool shares_looks) noexcept {
+    const int most = shares_looks ? most_shared_spins : most_spins;
+    if (spins_.fetch_add(1, std::memory_order_relaxed) < most) return true;
     end_spin();
     return false;
   }
@@ -75,6 +77,7 @@ class wake_service final : public boost::asio::execution_context::service {
 
  private:
   static constexpr int most_spins = 4;
+  static constexpr int most_shared_spins = 256;
   static constexpr std::chrono::milliseconds tick_time{1};
 
   struct slot {
