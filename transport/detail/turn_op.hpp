@@ -10,6 +10,8 @@
 
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 
 #include <memory>
 #include <utility>
@@ -78,6 +80,7 @@ class turn_op final : public waiting_op, public turn {
   turn_op(turns& in, std::shared_ptr<stream> on, Attempt attempt, Handler handler)
       : waiting_op(Attempt::of, true),
         turns_(in),
+        work_(in.context().get_executor()),
         stream_(std::move(on)),
         attempt_(std::move(attempt)),
         handler_(std::move(handler)) {}
@@ -122,6 +125,8 @@ class turn_op final : public waiting_op, public turn {
   }
 
   turns& turns_;
+  // A thread that cancels takes it out of all waits before it has its turn.
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   std::shared_ptr<stream> stream_;
   Attempt attempt_;
   Handler handler_;
