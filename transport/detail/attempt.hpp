@@ -7,6 +7,7 @@
 #include <transport/detail/link.hpp>
 
 #include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/recycling_allocator.hpp>
 
@@ -29,9 +30,13 @@ struct read_attempt {
   static constexpr side of = side::reading;
   Buffers buffers;
 
-  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
+  [[nodiscard]] bool is_idle() const noexcept { return boost::asio::buffer_size(buffers) == 0; }
   smcd::result<std::size_t> operator()(link& from) const noexcept {
     return name_end(from.read(buffer_list(buffers).get()));
+  }
+  // The same for who will look again.
+  smcd::result<std::size_t> first(link& from) const noexcept {
+    return name_end(from.read_soon(buffer_list(buffers).get()));
   }
 };
 
@@ -40,10 +45,11 @@ struct write_attempt {
   static constexpr side of = side::writing;
   Buffers buffers;
 
-  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
+  [[nodiscard]] bool is_idle() const noexcept { return boost::asio::buffer_size(buffers) == 0; }
   smcd::result<std::size_t> operator()(link& to) const noexcept {
     return to.write(buffer_list(buffers).get());
   }
+  smcd::result<std::size_t> first(link& to) const noexcept { return (*this)(to); }
 };
 
 // Readiness only.
@@ -56,6 +62,7 @@ struct wait_attempt {
     if (at.is_ready(which)) return std::size_t{0};
     return dibs::would_block();
   }
+  smcd::result<std::size_t> first(link& at) const noexcept { return (*this)(at); }
 };
 
 // ---- completion ------------------------------------------------------------

@@ -83,6 +83,14 @@ smcd::result<std::size_t> link::read(smcd::buffers to) noexcept {
   return judge(connection_.read_some(lane_, to, false, dibs::ticks()));
 }
 
+smcd::result<std::size_t> link::read_soon(smcd::buffers to) noexcept {
+  if (const std::size_t n = read_short(to); n > 0) return n;
+  if (is_short(to) && connection_.glance_at_input() == smcd::glance::no) {
+    return dibs::would_block();
+  }
+  return read(to);
+}
+
 smcd::result<std::size_t> link::write(smcd::buffers from) noexcept {
   if (const std::size_t n = write_short(from); n > 0) return n;
   if (!has_lanes()) return lane_.send(from, false);

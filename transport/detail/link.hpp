@@ -44,6 +44,9 @@ class link {
   // Bytes moved, 0 at the end of the stream, would_block, or what TCP says.
   [[nodiscard]] smcd::result<std::size_t> read(smcd::buffers to) noexcept;
   [[nodiscard]] smcd::result<std::size_t> write(smcd::buffers from) noexcept;
+  // As read(), but would_block as far as the rings tell: the kernel is not asked
+  // for an end of the connection. For who spins, or reads again before it sleeps.
+  [[nodiscard]] smcd::result<std::size_t> read_soon(smcd::buffers to) noexcept;
   // The same with a thread that waits.
   [[nodiscard]] smcd::result<std::size_t> read_blocking(smcd::buffers to) noexcept;
   [[nodiscard]] smcd::result<std::size_t> write_blocking(smcd::buffers from) noexcept;

@@ -286,7 +286,8 @@ inline void stream::end_spin(waiting_op& op) noexcept {
 }
 
 inline progress stream::park(waiting_op& op) {
-  op.is_entered_ = service_.join(*this, link_, kernel.get_executor());
+  op.is_entered_ =
+      service_.join(*this, link_, kernel.get_executor(), op.is_looked_after_ ? turns_ : nullptr);
   op.is_joined_ = true;
   if (op.is_entered_ && try_once(op)) {
     leave(op);

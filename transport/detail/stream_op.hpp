@@ -199,7 +199,9 @@ void start_operation(const std::shared_ptr<stream>& on, Attempt attempt, Handler
   }
   turns* const in = turns_for(*on, handler, executor);
   smcd::result<std::size_t> got = std::size_t{0};
-  if (!attempt.is_idle()) got = on->attempt(Attempt::of, attempt);
+  if (!attempt.is_idle()) {
+    got = on->attempt(Attempt::of, [&](link& at) noexcept { return attempt.first(at); });
+  }
   if (got || !dibs::is_would_block(got.error())) {
     in != nullptr ? told_turn<Handler>::start(*in, std::move(handler), got)
                   : post_completion(std::move(handler), executor, got);
