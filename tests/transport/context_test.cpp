@@ -138,10 +138,11 @@ TEST_CASE("context: a spin leaves other work its turns") {
   CHECK(order == std::vector<int>{0, 1, 2, 9});
 }
 
-TEST_CASE("context: close and cancel from a thread that does not run it") {
+void end_from_another_thread(bool is_smcd) {
   for (int i = 0; i < 50; ++i) {
     asio::io_context context;
-    two_smcd_sockets ends(context);
+    two_sockets ends(context);
+    if (is_smcd) ends.establish();
     std::array<char, 8> to{};
     error_code code;
     ends.server.async_read_some(asio::buffer(to), [&](error_code why, std::size_t) { code = why; });
@@ -154,6 +155,11 @@ TEST_CASE("context: close and cancel from a thread that does not run it") {
     runner.join();
     CHECK(code == asio::error::operation_aborted);
   }
+}
+
+TEST_CASE("context: close and cancel from a thread that does not run it") {
+  SUBCASE("on SMC-D") { end_from_another_thread(true); }
+  SUBCASE("on TCP") { end_from_another_thread(false); }
 }
 
 TEST_CASE("context: a full ring is given up after a while, and the writer goes on") {

@@ -78,11 +78,21 @@ void link::tell(const char* what) const noexcept {
 // ---- bytes -----------------------------------------------------------------
 
 smcd::result<std::size_t> link::read(smcd::buffers to) noexcept {
+  if (const std::size_t n = read_short(to); n > 0) return n;
   if (!has_lanes()) return lane_.receive(to, false);
   return judge(connection_.read_some(lane_, to, false, dibs::ticks()));
 }
 
+smcd::result<std::size_t> link::read_soon(smcd::buffers to) noexcept {
+  if (const std::size_t n = read_short(to); n > 0) return n;
+  if (is_short(to) && connection_.glance_at_input() == smcd::glance::no) {
+    return dibs::would_block();
+  }
+  return read(to);
+}
+
 smcd::result<std::size_t> link::write(smcd::buffers from) noexcept {
+  if (const std::size_t n = write_short(from); n > 0) return n;
   if (!has_lanes()) return lane_.send(from, false);
   return judge(connection_.write_some(lane_, from, dibs::ticks()));
 }
@@ -159,16 +169,20 @@ void link::rest() noexcept {
   if (has_connection()) connection_.rest(dibs::ticks());
 }
 
+bool link::spin_for(side of) noexcept {
+  return is_on_dmb(of) && spin(of).spin(
+                              longest_spin(), [&]() noexcept { return hint(of); },
+                              [&]() noexcept { return shares_cpu(); });
+}
+
 template <class Try>
-smcd::result<std::size_t> link::block(side of, Try attempt) noexcept {
+smcd::result<std::size_t> link::block(side of, bool may_spin, Try attempt) noexcept {
   int vain_wakes = 0;
-  bool may_try_spin = true;
+  bool may_try_spin = may_spin;
   for (;;) {
     smcd::result<std::size_t> got = attempt();
     if (got || !dibs::is_would_block(got.error())) return got;
-    if (may_try_spin && is_on_dmb(of) &&
-        spin(of).spin(
-            longest_spin(), [&] { return hint(of); }, [&] { return shares_cpu(); })) {
+    if (may_try_spin && spin_for(of)) {
       // If the hint was wrong the next round sleeps.
       may_try_spin = false;
       continue;
@@ -203,6 +217,15 @@ bool link::enter_early() noexcept {
 }
 
 smcd::result<std::size_t> link::read_blocking(smcd::buffers to) noexcept {
+  bool may_spin = true;
+  if (is_short(to)) {
+    if (const std::size_t n = read_short(to); n > 0) return n;
+    // What comes soon is worth a spin before anything else.
+    may_spin = false;
+    if (spin_for(side::reading)) {
+      if (const std::size_t n = read_short(to); n > 0) return n;
+    }
+  }
   smcd::result<std::size_t> got = dibs::would_block();
   if (!has_lanes()) {
     got = lane_.receive(to, true);
@@ -211,10 +234,11 @@ smcd::result<std::size_t> link::read_blocking(smcd::buffers to) noexcept {
     connection_.leave_early(got ? *got : 0, 0);
   }
   if (got || !dibs::is_would_block(got.error())) return got;
-  return block(side::reading, [&]() noexcept { return read(to); });
+  return block(side::reading, may_spin, [&]() noexcept { return read(to); });
 }
 
 smcd::result<std::size_t> link::write_blocking(smcd::buffers from) noexcept {
+  if (const std::size_t n = write_short(from); n > 0) return n;
   smcd::result<std::size_t> sent = dibs::would_block();
   if (!has_lanes()) {
     sent = lane_.send(from, true);
@@ -223,7 +247,7 @@ smcd::result<std::size_t> link::write_blocking(smcd::buffers from) noexcept {
     connection_.leave_early(0, sent ? *sent : 0);
   }
   if (sent || !dibs::is_would_block(sent.error())) return sent;
-  return block(side::writing, [&]() noexcept { return write(from); });
+  return block(side::writing, true, [&]() noexcept { return write(from); });
 }
 
 }  // namespace dibsock::detail

@@ -7,6 +7,7 @@
 // write may run at the same time.
 
 #include <devices/spin.hpp>
+#include <devices/ticks.hpp>
 #include <smcd/connection.hpp>
 #include <smcd/stack.hpp>
 #include <transport/detail/kernel_lane.hpp>
@@ -43,9 +44,22 @@ class link {
   // Bytes moved, 0 at the end of the stream, would_block, or what TCP says.
   [[nodiscard]] smcd::result<std::size_t> read(smcd::buffers to) noexcept;
   [[nodiscard]] smcd::result<std::size_t> write(smcd::buffers from) noexcept;
+  // As read(), but would_block as far as the rings tell: the kernel is not asked
+  // for an end of the connection. For who spins, or reads again before it sleeps.
+  [[nodiscard]] smcd::result<std::size_t> read_soon(smcd::buffers to) noexcept;
   // The same with a thread that waits.
   [[nodiscard]] smcd::result<std::size_t> read_blocking(smcd::buffers to) noexcept;
   [[nodiscard]] smcd::result<std::size_t> write_blocking(smcd::buffers from) noexcept;
+  // One short message through the rings, if nothing else is to be done or told:
+  // most often the only thing that a call does. 0: it is not that case.
+  [[nodiscard]] std::size_t read_short(smcd::buffers to) noexcept {
+    return is_short(to) ? connection_.read_short(to[0].iov_base, to[0].iov_len) : 0;
+  }
+  [[nodiscard]] std::size_t write_short(smcd::buffers from) noexcept {
+    return is_short(from)
+               ? connection_.write_short(lane_, from[0].iov_base, from[0].iov_len, dibs::ticks())
+               : 0;
+  }
   // Would they say something else than would_block?
   [[nodiscard]] bool is_ready(side) noexcept;
   [[nodiscard]] std::size_t readable_size() noexcept;
@@ -93,9 +107,16 @@ class link {
   }
 
  private:
+  static constexpr std::size_t longest_short = 8 * 1024;
+  // Everybody was told that the handshake is over, so a call changes nothing.
+  [[nodiscard]] bool is_short(smcd::buffers list) const noexcept {
+    return list.size() == 1 && list[0].iov_len - 1 < longest_short &&
+           seen_.load(std::memory_order_relaxed) == smcd::end_stage::established;
+  }
   [[nodiscard]] bool enter_early() noexcept;
+  [[nodiscard]] bool spin_for(side) noexcept;
   template <class Try>
-  [[nodiscard]] smcd::result<std::size_t> block(side, Try) noexcept;
+  [[nodiscard]] smcd::result<std::size_t> block(side, bool may_spin, Try) noexcept;
   [[nodiscard]] smcd::result<std::size_t> judge(smcd::result<std::size_t>) noexcept;
   [[nodiscard]] bool has_connection() const noexcept { return connection_.is_open(); }
   void tell(const char* what) const noexcept;

@@ -11,6 +11,7 @@
 #include <devices/ticks.hpp>
 #include <transport/detail/kernel_socket.hpp>
 #include <transport/detail/link.hpp>
+#include <transport/detail/turns.hpp>
 #include <transport/detail/waiting_op.hpp>
 #include <transport/detail/wake_service.hpp>
 
@@ -35,6 +36,7 @@ class stream final : public sleeper {
  public:
   explicit stream(const boost::asio::any_io_executor& executor)
       : kernel(executor),
+        turns_(turns_of(executor)),
         service_(boost::asio::use_service<wake_service>(
             boost::asio::query(executor, boost::asio::execution::context))) {}
   ~stream() {
@@ -66,8 +68,14 @@ class stream final : public sleeper {
   void abort(side, waiting_op*);
   // The operation ends without having finished.
   void forget(waiting_op&) noexcept;
+  // One that spins: would a step get further? Memory only, and no waiting.
+  [[nodiscard]] bool is_due(waiting_op&) noexcept;
+  // Its peer needs the CPU of this thread.
+  [[nodiscard]] bool is_needing_cpu(waiting_op&) noexcept;
 
   [[nodiscard]] link& lanes() noexcept { return link_; }
+  // Of its executor, if that is an io_context and nothing besides; else null.
+  [[nodiscard]] turns* own_turns() const noexcept { return turns_; }
 
  private:
   // A TCP lane that woke so often for nothing is not watched any more.
@@ -107,6 +115,7 @@ class stream final : public sleeper {
 
   static void resume_all(waiting_op* due);  // no mutex is held
 
+  turns* const turns_;
   wake_service& service_;
   link link_;
   bool is_closed_ = false;  // written under both mutexes
@@ -235,7 +244,7 @@ inline bool stream::try_once(waiting_op& op) noexcept {
 }
 
 inline bool stream::begin_spin(waiting_op& op) noexcept {
-  if (!link_.is_on_dmb(op.side_) || !service_.begin_spin()) return false;
+  if (!link_.is_on_dmb(op.side_) || !service_.begin_spin(op.is_looked_after_)) return false;
   op.spin_budget_ = link_.spin(op.side_).next(longest_spin());
   if (op.spin_budget_ == 0) {
     service_.end_spin();
@@ -248,7 +257,7 @@ inline bool stream::begin_spin(waiting_op& op) noexcept {
 // True if the spin is over, for better or worse.
 inline bool stream::look_around(waiting_op& op) noexcept {
   dibs::spin_budget& budget = link_.spin(op.side_);
-  if (link_.shares_cpu()) ::sched_yield();
+  if (!link_.hint(op.side_) && link_.shares_cpu()) ::sched_yield();
   for (int i = 0; i < looks; ++i) {
     if (link_.hint(op.side_)) {
       budget.learn(longest_spin(), dibs::ticks() - op.spin_began_);
@@ -261,13 +270,25 @@ inline bool stream::look_around(waiting_op& op) noexcept {
   return true;
 }
 
+inline bool stream::is_due(waiting_op& op) noexcept {
+  const std::unique_lock lock(at(op.side_).mutex, std::try_to_lock);
+  return lock && (op.is_aborted_ || link_.hint(op.side_) ||
+                  dibs::ticks() - op.spin_began_ >= op.spin_budget_);
+}
+
+inline bool stream::is_needing_cpu(waiting_op& op) noexcept {
+  const std::unique_lock lock(at(op.side_).mutex, std::try_to_lock);
+  return lock && !is_closed_ && link_.shares_cpu();
+}
+
 inline void stream::end_spin(waiting_op& op) noexcept {
   op.spin_began_ = 0;
   service_.end_spin();
 }
 
 inline progress stream::park(waiting_op& op) {
-  op.is_entered_ = service_.join(*this, link_, kernel.get_executor());
+  op.is_entered_ =
+      service_.join(*this, link_, kernel.get_executor(), op.is_looked_after_ ? turns_ : nullptr);
   op.is_joined_ = true;
   if (op.is_entered_ && try_once(op)) {
     leave(op);

@@ -3,19 +3,18 @@
 // An asynchronous operation of a stream together with its handler: what it
 // attempts, where it runs, and how it ends.
 
-#include <transport/detail/buffers.hpp>
+#include <transport/detail/attempt.hpp>
 #include <transport/detail/stream.hpp>
+#include <transport/detail/turn_op.hpp>
 #include <transport/detail/waiting_op.hpp>
 
 #include <boost/asio/append.hpp>
-#include <boost/asio/associated_allocator.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/associator.hpp>
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/defer.hpp>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
@@ -24,60 +23,6 @@
 #include <utility>
 
 namespace dibsock::detail {
-
-// ---- attempts --------------------------------------------------------------
-
-// Asio calls the end of a stream an error.
-[[nodiscard]] inline smcd::result<std::size_t> name_end(smcd::result<std::size_t> got) noexcept {
-  if (got && *got == 0) return boost::system::error_code(boost::asio::error::eof);
-  return got;
-}
-
-template <class Buffers>
-struct read_attempt {
-  static constexpr side of = side::reading;
-  Buffers buffers;
-
-  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
-  smcd::result<std::size_t> operator()(link& from) const noexcept {
-    return name_end(from.read(buffer_list(buffers).get()));
-  }
-};
-
-template <class Buffers>
-struct write_attempt {
-  static constexpr side of = side::writing;
-  Buffers buffers;
-
-  [[nodiscard]] bool is_idle() const noexcept { return buffer_list(buffers).is_empty(); }
-  smcd::result<std::size_t> operator()(link& to) const noexcept {
-    return to.write(buffer_list(buffers).get());
-  }
-};
-
-// Readiness only.
-template <side which>
-struct wait_attempt {
-  static constexpr side of = which;
-
-  [[nodiscard]] bool is_idle() const noexcept { return false; }
-  smcd::result<std::size_t> operator()(link& at) const noexcept {
-    if (at.is_ready(which)) return std::size_t{0};
-    return dibs::would_block();
-  }
-};
-
-// ---- completion ------------------------------------------------------------
-
-// A handler of (error_code, size) or of (error_code).
-template <class Handler>
-void complete(Handler& handler, const boost::system::error_code& code, std::size_t size) {
-  if constexpr (std::is_invocable_v<Handler&&, boost::system::error_code, std::size_t>) {
-    std::move(handler)(code, size);
-  } else {
-    std::move(handler)(code);
-  }
-}
 
 // Completes an operation that its initiating function has finished already.
 template <class Handler, class Executor>
@@ -117,8 +62,6 @@ class stream_op final : public waiting_op {
   template <class Of>
   using work_of = std::decay_t<decltype(boost::asio::prefer(
       std::declval<const Of&>(), boost::asio::execution::outstanding_work.tracked))>;
-  using allocator = typename std::allocator_traits<
-      boost::asio::associated_allocator_t<Handler>>::template rebind_alloc<stream_op>;
 
  public:
   using handler_type = Handler;
@@ -126,8 +69,7 @@ class stream_op final : public waiting_op {
   // The initiating function has tried, and would block.
   static void start(std::shared_ptr<stream> on, Attempt attempt, Handler handler,
                     const Executor& executor) {
-    allocator memory(boost::asio::get_associated_allocator(handler));
-    stream_op* op = std::allocator_traits<allocator>::allocate(memory, 1);
+    auto* op = allocate_for<stream_op>(handler);
     // Nothing below throws while the memory is nobody's.
     new (static_cast<void*>(op))
         stream_op(std::move(on), std::move(attempt), std::move(handler), executor);
@@ -138,6 +80,7 @@ class stream_op final : public waiting_op {
     op->begin();
   }
 
+  ~stream_op() = default;
   [[nodiscard]] const Handler& handler() const noexcept { return handler_; }
 
  private:
@@ -158,7 +101,7 @@ class stream_op final : public waiting_op {
   };
 
   stream_op(std::shared_ptr<stream> on, Attempt attempt, Handler handler, const Executor& executor)
-      : waiting_op(Attempt::of),
+      : waiting_op(Attempt::of, false),
         stream_(std::move(on)),
         attempt_(std::move(attempt)),
         executor_(executor),
@@ -166,7 +109,6 @@ class stream_op final : public waiting_op {
         work_(boost::asio::prefer(boost::asio::get_associated_executor(handler, executor),
                                   boost::asio::execution::outstanding_work.tracked)),
         handler_(std::move(handler)) {}
-  ~stream_op() = default;
 
   smcd::result<std::size_t> attempt(link& at) noexcept override { return attempt_(at); }
   void resume() override { boost::asio::post(executor_, stepper(this)); }
@@ -178,11 +120,8 @@ class stream_op final : public waiting_op {
   }
 
   static void free(stream_op* op) noexcept {
-    // The handler may own the memory that its allocator gives.
     const Handler handler(std::move(op->handler_));
-    allocator memory(boost::asio::get_associated_allocator(handler));
-    op->~stream_op();
-    std::allocator_traits<allocator>::deallocate(memory, op, 1);
+    free_for(handler, op);
   }
 
   void begin() {
@@ -209,10 +148,8 @@ class stream_op final : public waiting_op {
     const smcd::result<std::size_t> got = outcome();
     const work_of<own_executor> keep(std::move(work_));
     Handler handler(std::move(handler_));
-    allocator memory(boost::asio::get_associated_allocator(handler));
-    this->~stream_op();
-    std::allocator_traits<allocator>::deallocate(memory, this, 1);
-    complete(handler, got ? boost::system::error_code() : got.error(), got ? *got : 0);
+    free_for(handler, this);
+    complete(handler, got);
   }
 
   std::shared_ptr<stream> stream_;
@@ -242,21 +179,38 @@ struct boost::asio::associator<Associator, dibsock::detail::stepper<Operation>, 
 
 namespace dibsock::detail {
 
+// Where an operation runs that needs nothing but its io_context; else null.
+template <class Handler, class Executor>
+[[nodiscard]] turns* turns_for(stream& on, const Handler& handler, const Executor& executor) {
+  turns* const in = on.own_turns();
+  if (in == nullptr || plain_context(executor) != &in->context()) return nullptr;
+  const auto own = boost::asio::get_associated_executor(handler, executor);
+  return plain_context(own) == &in->context() ? in : nullptr;
+}
+
 // The function behind async_read_some and the like. `on` is null for a socket
 // that is not open.
 template <class Attempt, class Handler, class Executor>
-void start_operation(std::shared_ptr<stream> on, Attempt attempt, Handler handler,
+void start_operation(const std::shared_ptr<stream>& on, Attempt attempt, Handler handler,
                      const Executor& executor) {
-  smcd::result<std::size_t> got =
-      dibs::system_error(on == nullptr ? boost::asio::error::bad_descriptor : 0);
-  if (on != nullptr) {
-    got = attempt.is_idle() ? std::size_t{0} : on->attempt(Attempt::of, attempt);
-    if (!got && dibs::is_would_block(got.error())) {
-      return stream_op<Attempt, Handler, Executor>::start(std::move(on), std::move(attempt),
-                                                          std::move(handler), executor);
-    }
+  if (on == nullptr) {
+    const smcd::result<std::size_t> none = dibs::system_error(boost::asio::error::bad_descriptor);
+    return post_completion(std::move(handler), executor, none);
   }
-  post_completion(std::move(handler), executor, got);
+  turns* const in = turns_for(*on, handler, executor);
+  smcd::result<std::size_t> got = std::size_t{0};
+  if (!attempt.is_idle()) {
+    got = on->attempt(Attempt::of, [&](link& at) noexcept { return attempt.first(at); });
+  }
+  if (got || !dibs::is_would_block(got.error())) {
+    in != nullptr ? told_turn<Handler>::start(*in, std::move(handler), got)
+                  : post_completion(std::move(handler), executor, got);
+  } else if (in != nullptr) {
+    turn_op<Attempt, Handler>::start(*in, on, std::move(attempt), std::move(handler));
+  } else {
+    stream_op<Attempt, Handler, Executor>::start(on, std::move(attempt), std::move(handler),
+                                                 executor);
+  }
 }
 
 }  // namespace dibsock::detail

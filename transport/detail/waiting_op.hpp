@@ -18,7 +18,9 @@ class waiting_op {
   waiting_op& operator=(const waiting_op&) = delete;
 
  protected:
-  explicit waiting_op(side of) noexcept : side_(of) {}
+  // `is_looked_after`: while it spins somebody asks whether it is due.
+  waiting_op(side of, bool is_looked_after) noexcept
+      : side_(of), is_looked_after_(is_looked_after) {}
   ~waiting_op() = default;
 
   // What the last attempt gave, or operation_aborted.
@@ -37,6 +39,7 @@ class waiting_op {
   virtual void destroy() noexcept = 0;
 
   const side side_;
+  const bool is_looked_after_;
   // All below is guarded by the mutex of that side.
   bool is_listed_ = false;  // close() and cancel() find it
   bool is_fresh_ = true;    // the initiating function has made an attempt just now

@@ -3,11 +3,16 @@
 // What wakes the streams of one execution context: an event queue with its
 // bell, and a tick for what nobody announces. Both are awaited only while
 // somebody waits, so that io_context::run() returns when all is done.
+//
+// Peers ring only for a context that sleeps. While it is awake, and for as long
+// after that as lately paid off, it looks at the queue in its turns.
 
 #include <devices/event_queue.hpp>
+#include <devices/spin.hpp>
 #include <devices/ticks.hpp>
 #include <transport/detail/link.hpp>
 #include <transport/detail/process.hpp>
+#include <transport/detail/turns.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/bind_executor.hpp>
@@ -18,6 +23,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -58,9 +64,10 @@ class wake_service final : public boost::asio::execution_context::service {
   explicit wake_service(boost::asio::execution_context& owner) : service(owner) {}
 
   // An operation is about to wait for `of`. True: from now on the peer will
-  // ring for it. `bells` is where the first one who waits awaits the bell.
+  // ring for it. `bells` is where the first one who waits awaits the bell; `in`
+  // are the turns of the context, if they run the operation.
   // Each join() is followed by a leave().
-  [[nodiscard]] bool join(sleeper&, link& of, const boost::asio::any_io_executor& bells);
+  [[nodiscard]] bool join(sleeper&, link& of, const boost::asio::any_io_executor& bells, turns* in);
   void leave(sleeper&, link& of, bool was_entered) noexcept;
   // on_tick() every millisecond.
   void start_ticking(sleeper&);
@@ -68,9 +75,11 @@ class wake_service final : public boost::asio::execution_context::service {
   // The sleeper goes away.
   void release(sleeper&) noexcept;
 
-  // A spin in the context; false if there are enough of them.
-  [[nodiscard]] bool begin_spin() noexcept {
-    if (spins_.fetch_add(1, std::memory_order_relaxed) < most_spins) return true;
+  // A spin in the context; false if there are enough of them. Those that share
+  // their looks cost less.
+  [[nodiscard]] bool begin_spin(bool shares_looks) noexcept {
+    const int most = shares_looks ? most_shared_spins : most_spins;
+    if (spins_.fetch_add(1, std::memory_order_relaxed) < most) return true;
     end_spin();
     return false;
   }
@@ -78,6 +87,7 @@ class wake_service final : public boost::asio::execution_context::service {
 
  private:
   static constexpr int most_spins = 4;
+  static constexpr int most_shared_spins = 256;
   static constexpr std::chrono::milliseconds tick_time{1};
 
   struct slot {
@@ -87,16 +97,47 @@ class wake_service final : public boost::asio::execution_context::service {
   };
   using sleepers = std::vector<std::shared_ptr<sleeper>>;
 
+  // Looks at the queue among the turns of the context.
+  class watch final : public turn {
+   public:
+    explicit watch(wake_service& of) noexcept : of_(of) {}
+    ~watch() = default;
+    void begin(std::uint64_t budget, bool shares_cpu) noexcept {
+      began_ = dibs::ticks();
+      budget_ = budget;
+      shares_cpu_ = shares_cpu;
+    }
+    [[nodiscard]] std::uint64_t age() const noexcept { return dibs::ticks() - began_; }
+
+   private:
+    void take_turn() override { of_.on_watch(); }
+    bool is_due() noexcept override { return of_.queue_.has_bits() || age() >= budget_; }
+    bool shares_cpu() noexcept override { return shares_cpu_; }
+    void drop_turn() noexcept override {}
+
+    wake_service& of_;
+    std::uint64_t began_ = 0;  // ticks
+    std::uint64_t budget_ = 0;
+    bool shares_cpu_ = false;
+  };
+  // So long at least: less than it takes to ring.
+  static constexpr std::uint64_t shortest_watch = 2 * dibs::ticks_per_us;
+
   void shutdown() override;
   void on_bell(std::uint64_t wait);
+  void on_watch();
   void on_tick(std::uint64_t wait);
 
   // The mutex is held.
   [[nodiscard]] bool open(const boost::asio::any_io_executor&);
   void await_bell();
+  void drop_bell() noexcept;
   void await_tick();
   // All who may rest now; mostly nobody.
   [[nodiscard]] sleepers due_for_rest();
+  void begin_watch();
+  [[nodiscard]] sleepers take_woken();
+  void wake_all(sleepers);  // it is not
 
   std::mutex mutex_;
   bool is_shut_ = false;
@@ -115,11 +156,18 @@ class wake_service final : public boost::asio::execution_context::service {
   std::vector<slot> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::atomic<int> spins_{0};
+  watch watch_{*this};
+  dibs::spin_budget watch_budget_;
+  turns* turns_ = nullptr;    // where the watch is, unless peers have to ring always:
+  bool is_watching_ = false;  // somebody waits who is not run by turns
+  bool shares_cpu_ = false;   // the peer of the last one who joined
+  sleepers spare_;            // its memory
 };
 
 // ---- inline ----------------------------------------------------------------
 
-inline bool wake_service::join(sleeper& who, link& of, const boost::asio::any_io_executor& bells) {
+inline bool wake_service::join(sleeper& who, link& of, const boost::asio::any_io_executor& bells,
+                               turns* in) {
   const std::lock_guard lock(mutex_);
   if (is_shut_) return false;
   if (who.slot_ == sleeper::no_slot) {
@@ -138,8 +186,10 @@ inline bool wake_service::join(sleeper& who, link& of, const boost::asio::any_io
     return false;
   }
   ++slots_[who.slot_].entered;
-  ++entered_;
-  queue_.arm();
+  if (++entered_ == 1) turns_ = in;
+  if (in == nullptr) turns_ = nullptr;
+  shares_cpu_ = of.is_smcd() && of.shares_cpu();
+  turns_ != nullptr ? begin_watch() : queue_.arm();
   await_bell();
   return true;
 }
@@ -150,12 +200,8 @@ inline void wake_service::leave(sleeper& who, link& of, bool was_entered) noexce
   if (--slots_[who.slot_].entered == 0) {
     of.leave_waiter(queue_.word(static_cast<std::uint16_t>(who.slot_)));
   }
-  if (--entered_ == 0) {
-    queue_.disarm();
-    bell_wait_ = 0;
-    boost::system::error_code ignored;
-    bell_->cancel(ignored);
-  }
+  // Under a watch somebody may join soon.
+  if (--entered_ == 0 && !is_watching_) drop_bell();
 }
 
 inline void wake_service::start_ticking(sleeper& who) {
@@ -211,6 +257,13 @@ inline void wake_service::await_bell() {
           [this, wait = bell_wait_](const boost::system::error_code&) { on_bell(wait); }));
 }
 
+inline void wake_service::drop_bell() noexcept {
+  queue_.disarm();
+  bell_wait_ = 0;
+  boost::system::error_code ignored;
+  bell_->cancel(ignored);
+}
+
 inline void wake_service::await_tick() {
   tick_wait_ = ++waits_;
   tick_->expires_after(tick_time);
@@ -239,19 +292,65 @@ inline void wake_service::on_bell(std::uint64_t wait) {
     const std::lock_guard lock(mutex_);
     if (is_shut_ || wait != bell_wait_) return;
     bell_wait_ = 0;
-    // In this order: a bit that comes after it was looked for rings again.
+    // In this order: a bit that comes after it was looked for rings again, or is
+    // seen by the watch.
     queue_.drain_bell();
-    queue_.arm();
+    turns_ != nullptr ? begin_watch() : queue_.arm();
     await_bell();
-    woken.reserve(slots_.size());
-    queue_.take_bits([&](std::uint16_t bit) noexcept {
-      if (bit >= slots_.size() || slots_[bit].entered == 0) return;
-      if (auto who = slots_[bit].who->weak_from_this().lock()) woken.push_back(std::move(who));
-    });
+    woken = take_woken();
     resting = due_for_rest();
   }
-  for (const auto& who : woken) who->on_bell();
+  wake_all(std::move(woken));
   for (const auto& who : resting) who->on_rest();
+}
+
+inline void wake_service::begin_watch() {
+  if (std::exchange(is_watching_, true)) return;
+  queue_.disarm();
+  watch_.begin(std::max(watch_budget_.next(longest_spin()), shortest_watch), shares_cpu_);
+  turns_->spin(watch_);
+}
+
+inline void wake_service::on_watch() {
+  sleepers woken;
+  sleepers resting;
+  {
+    const std::lock_guard lock(mutex_);
+    is_watching_ = false;
+    if (is_shut_ || bell_wait_ == 0) return;
+    if (entered_ == 0) return drop_bell();
+    if (queue_.has_bits()) {
+      watch_budget_.learn(longest_spin(), watch_.age());
+    } else {
+      watch_budget_.learn_vain(longest_spin());
+      // [wake] From here on peers ring, unless there is something already.
+      queue_.arm();
+      if (!queue_.has_bits()) return;
+    }
+    if (turns_ != nullptr) begin_watch();
+    woken = take_woken();
+    resting = due_for_rest();
+  }
+  wake_all(std::move(woken));
+  for (const auto& who : resting) who->on_rest();
+}
+
+inline wake_service::sleepers wake_service::take_woken() {
+  sleepers woken = std::move(spare_);
+  spare_.clear();
+  woken.reserve(slots_.size());
+  queue_.take_bits([&](std::uint16_t bit) noexcept {
+    if (bit >= slots_.size() || slots_[bit].entered == 0) return;
+    if (auto who = slots_[bit].who->weak_from_this().lock()) woken.push_back(std::move(who));
+  });
+  return woken;
+}
+
+inline void wake_service::wake_all(sleepers woken) {
+  for (const auto& who : woken) who->on_bell();
+  woken.clear();
+  const std::lock_guard lock(mutex_);
+  spare_ = std::move(woken);
 }
 
 inline void wake_service::on_tick(std::uint64_t wait) {
