@@ -20,7 +20,7 @@ struct config {
   bool has_io_uring = true;                // DIBSOCK_IO_URING=off: programs find none
   bool logs = false;                       // DIBSOCK_LOG=1: fallbacks are told on stderr
   std::uint32_t buffer_size = 256 * 1024;  // DIBSOCK_BUFFER (suffix k, m): DMB of a connection
-  std::uint32_t spin_us = 50;              // DIBSOCK_SPIN_US: upper bound of a spin
+  std::uint32_t spin_us = 100;             // DIBSOCK_SPIN_US: upper bound of a spin
   // When a connection leaves TCP: after this many calls that moved bytes, or
   // this many bytes, whatever comes first.
   std::uint32_t switch_calls = 8;       // DIBSOCK_SWITCH_CALLS
