@@ -57,6 +57,9 @@ class member_arena {
   std::size_t used_ = 0;
 };
 
+// What is told in another way than as long as it is true, to all.
+constexpr std::uint32_t special = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE;
+
 constinit member_arena members;
 constinit pool<epoll_set> sets;
 
@@ -190,7 +193,6 @@ int epoll_set::modify(member& known, const epoll_event& wanted) noexcept {
 
 // Nobody sleeps on what the kernel has, and no other process has it.
 bool epoll_set::may_park(const member& known) const noexcept {
-  constexpr std::uint32_t special = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE;
   return known.is_off_tcp && (known.wanted & special) == 0 && !is_pinned_ && owner_ == self.pid() &&
          !self.has_forked() && waiting_.load(std::memory_order_relaxed) == 0 &&
          in_kernel_.load(std::memory_order_relaxed) == 0 && !dibs::chaos::one_in(8);
@@ -207,7 +209,6 @@ int epoll_set::remove(member& known) noexcept {
 }
 
 bool epoll_set::readmit(member& known, const epoll_event& wanted) noexcept {
-  constexpr std::uint32_t special = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE;
   const dibs::lock_guard guard(lock_);
   if (known.set != this || !known.is_parked) return false;
   unpark(known);
