@@ -202,6 +202,8 @@ void call_epoll_wait(call& c) {
     if (sleeps) c.make([&] { return one(overlapping_ms); });
     hear_all(c, set, events, most, found);
     await_next(c);
+    // A shutdown meanwhile is an edge when the peer's kernel says that it knows.
+    c.book.await_fin_acks();
     c.make([&] { return one(0); });
   }
   hear_all(c, set, events, most, found);
