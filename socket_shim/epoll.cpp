@@ -417,9 +417,11 @@ void leave_sets(endpoint& of) noexcept {
 }
 
 void forget_descriptor(endpoint& of, int fd) noexcept {
+  // Who else has the socket keeps it open, and with it what the kernel's set knows.
+  const bool is_shared = of.descriptors.load(std::memory_order_relaxed) > 1 ||
+                         of.was_shared.load(std::memory_order_relaxed);
   for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
     member* next = at->next_of_stream;
-    const bool is_shared = of.descriptors.load(std::memory_order_relaxed) > 1 || self.has_forked();
     if (at->fd == fd && at->set != nullptr) at->set->leave(*at, is_shared);
     at = next;
   }

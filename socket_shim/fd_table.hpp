@@ -36,7 +36,7 @@ struct endpoint {
   // O_NONBLOCK and the timeouts, as far as the kernel was asked already.
   enum mode : std::uint8_t { unknown, blocking, non_blocking };
   std::atomic<mode> modes{unknown};
-  std::atomic<bool> was_shared{false};  // with a child, since it was opened
+  std::atomic<bool> was_shared{false};  // with another process, since it was opened
   static constexpr std::uint64_t not_asked = ~std::uint64_t{0};
   std::atomic<std::uint64_t> receive_timeout_us{not_asked};  // 0: none
   std::atomic<std::uint64_t> send_timeout_us{not_asked};

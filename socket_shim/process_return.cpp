@@ -28,6 +28,7 @@ bool process::bring_back(int fd, after_leaving then) noexcept {
   const pinned known(*found);
   if (table_.find(fd) != found || !found->link.is_open()) return true;
   const int saved = errno;
+  found->was_shared.store(true, std::memory_order_relaxed);  // whoever gets it, from now on
   tcp_socket tcp(fd);
   const bool is_back = found->link.give_to_kernel(tcp, then);
   sync_members(*found);
