@@ -25,17 +25,29 @@ class shared_lock {
     nested,  // this very thread holds it already, further out on its stack
   };
 
-  [[nodiscard]] hold acquire() noexcept {
+  // `is_alone`: no other thread uses the lock, of whatever process. A handler of
+  // the caller's own may come between the look and the store, and leaves the lock
+  // as it found it.
+  [[nodiscard]] hold acquire(bool is_alone = false) noexcept {
     const std::uint32_t self = thread_number();
     std::uint32_t holder = 0;
+    if (is_alone && owner_.load(std::memory_order_relaxed) == 0) {
+      owner_.store(self, std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_acquire);
+      return hold::outer;
+    }
     if (owner_.compare_exchange_strong(holder, self, std::memory_order_acquire)) [[likely]] {
       return hold::outer;
     }
     return acquire_slow(self);
   }
 
-  void release(hold how) noexcept {
+  void release(hold how, bool is_alone = false) noexcept {
     if (how == hold::nested) return;
+    if (is_alone && (owner_.load(std::memory_order_relaxed) & waiting) == 0) {
+      owner_.store(0, std::memory_order_release);
+      return;
+    }
     if ((owner_.exchange(0, std::memory_order_release) & waiting) != 0) [[unlikely]] {
       wake();
     }
@@ -52,16 +64,18 @@ class shared_lock {
 
 class lock_guard {
  public:
-  explicit lock_guard(shared_lock& lock) noexcept : lock_(lock), how_(lock.acquire()) {}
+  explicit lock_guard(shared_lock& lock, bool is_alone = false) noexcept
+      : lock_(lock), how_(lock.acquire(is_alone)), is_alone_(is_alone) {}
   lock_guard(const lock_guard&) = delete;
   lock_guard& operator=(const lock_guard&) = delete;
-  ~lock_guard() { lock_.release(how_); }
+  ~lock_guard() { lock_.release(how_, is_alone_); }
 
   [[nodiscard]] bool is_nested() const noexcept { return how_ == shared_lock::hold::nested; }
 
  private:
   shared_lock& lock_;
   shared_lock::hold how_;
+  bool is_alone_;
 };
 
 // A thread that is cancelled goes on while it lives. Calls of libc that wait for

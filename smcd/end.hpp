@@ -5,6 +5,7 @@
 // parent and child share it after fork and `dibsock ss` can show it. Only the
 // processes that hold this end write it; the peer cannot.
 
+#include <devices/alone.hpp>
 #include <devices/ids.hpp>
 #include <devices/inet.hpp>
 #include <devices/lock.hpp>
@@ -119,6 +120,11 @@ struct end_state {
 
   direction sending;
   direction receiving;
+
+  // Only the calling thread can use this end now.
+  [[nodiscard]] bool is_alone() const noexcept {
+    return dibs::is_alone() && !was_shared.load(std::memory_order_relaxed);
+  }
 };
 static_assert(sizeof(end_state) <= 2048);
 

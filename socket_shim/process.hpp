@@ -3,6 +3,7 @@
 // This process as the shim knows it: its descriptors, its stack on the fabric,
 // and what fork makes of both.
 
+#include <devices/alone.hpp>
 #include <devices/lock.hpp>
 #include <smcd/stack.hpp>
 #include <socket_shim/fd_table.hpp>
@@ -178,7 +179,7 @@ inline pinned process::find_live(int fd) noexcept {
       return {};
     // For good, unless it was closed meanwhile.
     if (found->link.is_plain() && table_.find(fd) == found) return {};
-    found->pins.fetch_add(1, std::memory_order_seq_cst);
+    dibs::count_up(found->pins);
     // It may have been closed meanwhile, and even be another one by now. What
     // the table still shows while it is pinned, stays.
     pinned held(*found);
@@ -204,8 +205,7 @@ void process::for_each_stream(Visit visit) noexcept {
 }
 
 inline void pinned::unpin(endpoint& held) noexcept {
-  if (held.pins.fetch_sub(1, std::memory_order_acq_rel) == (endpoint::is_closing | 1))
-      [[unlikely]] {
+  if (dibs::count_down(held.pins) == (endpoint::is_closing | 1)) [[unlikely]] {
     self.finish_last(held, -1);
   }
 }

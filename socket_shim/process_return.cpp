@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 namespace shim {
@@ -100,6 +101,8 @@ void process::before_clone(std::uint64_t flags) noexcept {
   const bool is_thread = (flags & CLONE_THREAD) != 0;
   // The maker of a vfork child waits until that runs another program.
   if (shares_memory && !is_thread && !shares_table && (flags & CLONE_VFORK) != 0) return;
+  // libc does not count threads that others make.
+  if (shares_memory) __libc_single_threaded = 0;
   if (shares_memory != shares_table || (shares_memory && !is_thread)) distrust_numbers();
 }
 

@@ -3,12 +3,12 @@
 // Blocking, the way the kernel's calls block: until ready, a timeout, or a
 // signal. First a spin on memory, then a sleep on {bell, descriptors}.
 
+#include <devices/alone.hpp>
 #include <devices/event_queue.hpp>
 #include <devices/spin.hpp>
 #include <socket_shim/fd_table.hpp>
 
 #include <poll.h>
-#include <sys/single_threaded.h>
 
 #include <csignal>
 #include <cstdint>
@@ -80,8 +80,7 @@ struct rollback {
 // only place of ours where a thread may be cancelled.
 int sleep_on(sleeper*, pollfd* fds, nfds_t count, const deadline&, const sigset_t*, rollback);
 
-// No other thread of the process can call in meanwhile.
-[[nodiscard]] inline bool is_alone() noexcept { return __libc_single_threaded != 0; }
+using dibs::is_alone;
 
 // After EINTR: would every handler that is installed have restarted the call?
 [[nodiscard]] bool handlers_restart() noexcept;

@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <csignal>
 #include <new>
 #include <thread>
@@ -70,6 +71,32 @@ TEST_CASE("lock: zeroed memory is an unlocked lock") {
   lock->release(shared_lock::hold::outer);
   CHECK(lock->acquire() == shared_lock::hold::outer);
   lock->release(shared_lock::hold::outer);
+}
+
+TEST_CASE("lock: who is alone holds it as any other") {
+  shared_lock lock;
+  const handled here(lock);
+  {
+    const lock_guard guard(lock, true);
+    CHECK(!guard.is_nested());
+    CHECK(lock_guard(lock, true).is_nested());
+    ::raise(SIGUSR1);
+    CHECK(handler_was_nested == 1);
+  }
+  ::raise(SIGUSR1);
+  CHECK(handler_was_nested == 0);
+  // And one who was not when it began does not overlook those who came since.
+  shared<shared_lock> common;
+  CHECK(common->acquire(true) == shared_lock::hold::outer);
+  support::child_process other([&] {
+    dibs::reset_thread_number();
+    const lock_guard guard(*common.at);
+    return 0;
+  });
+  const auto* word = reinterpret_cast<const std::atomic<std::uint32_t>*>(common.at);
+  while ((word->load() & 0x80000000) == 0) std::this_thread::yield();
+  common->release(shared_lock::hold::outer, true);
+  CHECK(other.wait() == 0);
 }
 
 TEST_CASE("lock: threads exclude each other") {
