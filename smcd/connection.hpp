@@ -65,6 +65,7 @@ class connection {
   [[nodiscard]] std::size_t read_short(void* to, std::size_t size) noexcept;
   [[nodiscard]] std::size_t write_short(tcp_lane&, const void* from, std::size_t size,
                                         std::uint64_t now) noexcept;
+  [[nodiscard]] std::size_t write_short(tcp_lane&, buffers from, std::uint64_t now) noexcept;
   // The same with bytes that fill(of, to) puts into the ring itself: up to `most`,
   // or as many as fit there in one piece. It gives how many; 0 ends the call. Called
   // at most once, under a lock: it must not end otherwise.
@@ -290,6 +291,8 @@ class connection {
   [[nodiscard]] next_mark mark_ahead() const noexcept;
   [[nodiscard]] std::uint64_t bytes_before_mark() const noexcept;
   [[nodiscard]] std::optional<std::uint32_t> ring_used() const noexcept;
+  // Bytes that wait, if a look at the rings tells. No lock, any thread.
+  [[nodiscard]] std::optional<std::uint32_t> due_in_ring() const noexcept;
   [[nodiscard]] bool may_tell_consumer(bool is_ring_empty) const noexcept;
   void tell_consumer(bool is_ring_empty) noexcept;
   void tell_place() noexcept;

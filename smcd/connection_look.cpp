@@ -48,6 +48,7 @@ std::size_t connection::walk_waiting(tcp_lane& tcp, Visit visit) noexcept {
 
 std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   if (is_young()) return tcp.unread();
+  if (const std::optional<std::uint32_t> due = due_in_ring()) return *due;
   static_cast<void>(is_sound(tcp));
   const dibs::lock_guard guard(end()->receiving.lock);
   while (follow_marks() == turn::go_on) {
@@ -55,8 +56,8 @@ std::size_t connection::readable_size(tcp_lane& tcp) noexcept {
   return walk_waiting(tcp, [](lane, std::size_t n, std::size_t) noexcept { return n; });
 }
 
-glance connection::glance_at_input() const noexcept {
-  if (!is_established()) return glance::unclear;
+std::optional<std::uint32_t> connection::due_in_ring() const noexcept {
+  if (!is_established()) return std::nullopt;
   const direction& from = end()->receiving;
   const std::uint64_t word = from.word.load(std::memory_order_relaxed);
   const cdc::record* control = inbound_.control.load(std::memory_order_acquire);
@@ -66,15 +67,20 @@ glance connection::glance_at_input() const noexcept {
       theirs().marks_published.load(std::memory_order_seq_cst) !=
           from.marks.load(std::memory_order_relaxed) ||
       dibs::chaos::one_in(4)) {
-    return glance::unclear;
+    return std::nullopt;
   }
   // [cdc-prod], and second access of the waiter in [wake].
   const std::uint64_t producer = control->producer.load(std::memory_order_seq_cst);
   const auto used =
       distance(cursor_of(lane_word::unpack(word).at), cdc::cursor_of(producer), inbound_.size);
   // Who reads meanwhile may make it look wrong.
-  if (!used || from.word.load(std::memory_order_relaxed) != word) return glance::unclear;
-  return *used > 0 ? glance::yes : glance::no;
+  return from.word.load(std::memory_order_relaxed) == word ? used : std::nullopt;
+}
+
+glance connection::glance_at_input() const noexcept {
+  const std::optional<std::uint32_t> due = due_in_ring();
+  if (!due) return glance::unclear;
+  return *due > 0 ? glance::yes : glance::no;
 }
 
 // "No" takes more: the reader has to be told.

@@ -4,6 +4,7 @@
 // they do what is done here.
 #include <smcd/connection.hpp>
 
+#include <devices/alone.hpp>
 #include <devices/chaos.hpp>
 #include <devices/prefetch.hpp>
 #include <devices/ticks.hpp>
@@ -30,7 +31,8 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
     return 0;
   }
   direction& from = at->receiving;
-  const dibs::lock_guard guard(from.lock);
+  const bool is_alone = at->is_alone();
+  const dibs::lock_guard guard(from.lock, is_alone);
   const std::uint64_t word = from.word.load(std::memory_order_relaxed);
   const lane_word now = lane_word::unpack(word);
   const dibs::record_side& peer = theirs();
@@ -62,11 +64,7 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
     std::memcpy(static_cast<std::byte*>(to) + first, ring, n - first);
   dibs::chaos::stall();
   const place after = smcd::advance(now.at, static_cast<std::uint32_t>(n), inbound_.size);
-  std::uint64_t seen = word;
-  if (!from.word.compare_exchange_strong(seen, lane_word{lane::dmb, after}.pack(),
-                                         std::memory_order_relaxed)) {
-    return 0;
-  }
+  if (!dibs::replace(from.word, word, lane_word{lane::dmb, after}.pack(), is_alone)) return 0;
   if (may_tell_consumer(n == used)) tell_consumer(n == used);
   return n;
 }
@@ -81,7 +79,8 @@ std::size_t connection::write_now(tcp_lane& tcp, std::uint32_t least, std::uint3
     return 0;
   }
   direction& to = at->sending;
-  const dibs::lock_guard guard(to.lock);
+  const bool is_alone = at->is_alone();
+  const dibs::lock_guard guard(to.lock, is_alone);
   const std::uint64_t word = to.word.load(std::memory_order_relaxed);
   const lane_word before = lane_word::unpack(word);
   dibs::record_side& peer = theirs();
@@ -106,11 +105,7 @@ std::size_t connection::write_now(tcp_lane& tcp, std::uint32_t least, std::uint3
   const std::uint32_t size = fill(before.at.count, room);
   if (size == 0) return 0;
   const place after = smcd::advance(before.at, size, outbound_.size);
-  std::uint64_t seen = word;
-  if (!to.word.compare_exchange_strong(seen, lane_word{lane::dmb, after}.pack(),
-                                       std::memory_order_relaxed)) {
-    return 0;
-  }
+  if (!dibs::replace(to.word, word, lane_word{lane::dmb, after}.pack(), is_alone)) return 0;
   if (to.wanted.load(std::memory_order_relaxed) != 1) to.wanted.store(1, std::memory_order_relaxed);
   dibs::chaos::stall();
   // [cdc-prod] data before the cursor; first access of the sender in [wake].
@@ -137,6 +132,15 @@ std::size_t connection::write_short(tcp_lane& tcp, const void* from, std::size_t
     std::memcpy(ring + at, from, first);
     if (first < all) [[unlikely]]
       std::memcpy(ring, static_cast<const std::byte*>(from) + first, all - first);
+    return all;
+  });
+}
+
+std::size_t connection::write_short(tcp_lane& tcp, buffers from, std::uint64_t now) noexcept {
+  const auto all = static_cast<std::uint32_t>(total_size(from));
+  return write_now(tcp, all, all, now, [&](std::uint32_t at, std::uint32_t) noexcept {
+    buffer_walk walk(from);
+    copy_ring<copy_way::into_ring>(outbound_.data(), at, walk, all);
     return all;
   });
 }

@@ -29,9 +29,12 @@ int fail(int code) noexcept {
   return -1;
 }
 
-ssize_t transmit_parts(pinned known, int fd, const iovec* parts, std::size_t count,
-                       int flags) noexcept {
-  return known ? shim::transmit(*known, fd, shim::list(parts, count), flags) : not_ours;
+// `size`: of all parts.
+ssize_t transmit_parts(int fd, const iovec* parts, std::size_t count, std::size_t size, int flags) {
+  const smcd::buffers from = shim::list(parts, count);
+  if (const ssize_t sent = shim::transmit_short(fd, from, size, flags); sent > 0) return sent;
+  const pinned known = stream_for(fd, size, flags);
+  return known ? shim::transmit(*known, fd, from, flags) : not_ours;
 }
 
 // Before a message leaves. Descriptors travel to another process, which may know
@@ -84,8 +87,8 @@ SHIM_HOOK ssize_t sendto(int fd, const void* from, std::size_t size, int flags, 
 SHIM_HOOK ssize_t writev(int fd, const iovec* parts, int count) {
   const auto parts_count = static_cast<std::size_t>(std::max(count, 0));
   if (self.find(fd) != nullptr) {
-    const ssize_t sent = transmit_parts(stream_for(fd, shim::size_of(parts, parts_count), 0), fd,
-                                        parts, parts_count, 0);
+    const ssize_t sent =
+        transmit_parts(fd, parts, parts_count, shim::size_of(parts, parts_count), 0);
     if (sent != not_ours) return sent;
   }
   return real.writev(fd, parts, count);
@@ -94,9 +97,9 @@ SHIM_HOOK ssize_t writev(int fd, const iovec* parts, int count) {
 SHIM_HOOK ssize_t pwritev64v2(int fd, const iovec* parts, int count, off64_t at, int flags) {
   const auto parts_count = static_cast<std::size_t>(std::max(count, 0));
   if (int as_send = 0; at == -1 && self.find(fd) != nullptr) {
-    pinned known = stream_for(fd, shim::size_of(parts, parts_count), 0);
-    if (known && !shim::flags_of_rw(flags, as_send)) return fail(EOPNOTSUPP);
-    const ssize_t sent = transmit_parts(std::move(known), fd, parts, parts_count, as_send);
+    const std::size_t size = shim::size_of(parts, parts_count);
+    if (!shim::flags_of_rw(flags, as_send) && stream_for(fd, size, 0)) return fail(EOPNOTSUPP);
+    const ssize_t sent = transmit_parts(fd, parts, parts_count, size, as_send);
     if (sent != not_ours) return sent;
   }
   return real.pwritev2(fd, parts, count, at, flags);
@@ -107,12 +110,11 @@ SHIM_HOOK ssize_t pwritev2(int, const iovec*, int, off_t, int)
 SHIM_HOOK ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   follow_control(fd, message);
   if (self.find(fd) != nullptr) {
-    pinned known = stream_for(fd, shim::size_of(message), flags);
-    if (known) {
-      const ssize_t sent =
-          transmit_parts(std::move(known), fd, message->msg_iov, message->msg_iovlen, flags);
-      if (sent != not_ours) return sent;
-    }
+    const std::size_t size = shim::size_of(message);
+    const ssize_t sent = size == shim::unsound ? not_ours
+                                               : transmit_parts(fd, message->msg_iov,
+                                                                message->msg_iovlen, size, flags);
+    if (sent != not_ours) return sent;
   }
   return real.sendmsg(fd, message, flags);
 }

@@ -277,17 +277,36 @@ ssize_t receive_short(int fd, void* to, std::size_t size, int flags) {
   return static_cast<ssize_t>(got);
 }
 
-ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags) {
+namespace {
+
+template <class Write>
+ssize_t write_short(int fd, std::size_t size, int flags, Write write) noexcept {
   if (size - 1 >= longest_short || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return 0;
   const pinned known = self.find_live(fd);
   if (!known) return 0;
   endpoint& to = *known;
   const std::uint64_t now = dibs::ticks();
-  if (!is_verified(to, now) || !is_readable(from, size)) return 0;
+  if (!is_verified(to, now)) return 0;
   tcp_socket tcp(fd);
-  const std::size_t sent = to.link.write_short(tcp, from, size, now);
+  const std::size_t sent = write(to.link, tcp, now);
   sync_members(to);
   return static_cast<ssize_t>(sent);
+}
+
+}  // namespace
+
+ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags) {
+  return write_short(
+      fd, size, flags, [=](smcd::connection& link, tcp_socket& tcp, std::uint64_t now) noexcept {
+        return is_readable(from, size) ? link.write_short(tcp, from, size, now) : std::size_t{0};
+      });
+}
+
+ssize_t transmit_short(int fd, smcd::buffers from, std::size_t size, int flags) {
+  return write_short(
+      fd, size, flags, [=](smcd::connection& link, tcp_socket& tcp, std::uint64_t now) noexcept {
+        return is_readable(from, size) ? link.write_short(tcp, from, now) : std::size_t{0};
+      });
 }
 
 std::size_t transmit_in_place(endpoint& to, int fd, std::size_t most, smcd::connection::filler fill,

@@ -21,6 +21,8 @@ inline constexpr ssize_t not_ours = -2;
 // the way. 0: take the way above, which finds out what is.
 [[nodiscard]] ssize_t receive_short(int fd, void* to, std::size_t size, int flags);
 [[nodiscard]] ssize_t transmit_short(int fd, const void* from, std::size_t size, int flags);
+// `size`: of all these buffers, in a list that can be read.
+[[nodiscard]] ssize_t transmit_short(int fd, smcd::buffers from, std::size_t size, int flags);
 
 [[nodiscard]] ssize_t receive(endpoint&, int fd, smcd::buffers, int flags);
 [[nodiscard]] ssize_t transmit(endpoint&, int fd, smcd::buffers, int flags);

@@ -44,6 +44,12 @@ std::size_t write_short(two_ends& ends, std::span<const std::byte> from) {
   return ends.client.connection.write_short(ends.client.tcp, from.data(), from.size(),
                                             ends.clock().same());
 }
+// The same out of two buffers.
+std::size_t write_parts(two_ends& ends, std::span<std::byte> from, std::size_t first) {
+  const std::array<iovec, 2> parts{iovec{from.data(), first},
+                                   iovec{from.data() + first, from.size() - first}};
+  return ends.client.connection.write_short(ends.client.tcp, parts, ends.clock().same());
+}
 std::size_t write_in_place(two_ends& ends, source& from, std::size_t most, std::uint64_t now) {
   return ends.client.connection.write_in_place(ends.client.tcp, most, now, source::give, &from);
 }
@@ -115,10 +121,14 @@ TEST_CASE("connection: whatever way bytes go, they are one stream") {
   for (int step = 0; step < 20'000; ++step) {
     const std::size_t size = 1 + random.below(random.below(4) == 0 ? 40'000 : 300);
     switch (random.below(6)) {
-      case 0:
-      case 1: {
+      case 0: {
         fill(std::span(bytes).first(size), written);
         written += write_short(ends, std::span(bytes).first(size));
+        break;
+      }
+      case 1: {
+        fill(std::span(bytes).first(size), written);
+        written += write_parts(ends, std::span(bytes).first(size), random.below(size + 1));
         break;
       }
       case 2: {
@@ -146,6 +156,7 @@ TEST_CASE("connection: whatever way bytes go, they are one stream") {
       }
     }
     REQUIRE(read <= written);
+    REQUIRE(ends.server.connection.readable_size(ends.server.tcp) == written - read);
   }
   for (int idle = 0; idle < 1000 && read < written; ++idle) {
     const auto got = ends.server.read(bytes);
