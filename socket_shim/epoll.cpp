@@ -124,6 +124,10 @@ void epoll_set::take_over() noexcept {
   if (user_ == self.pid()) return;
   const dibs::lock_guard guard(lock_);
   user_ = self.pid();
+  // The threads that slept in the kernel are our parent's, and so is what wakes them.
+  in_kernel_.store(0, std::memory_order_relaxed);
+  if (kick_ >= 0) real.close(kick_);
+  kick_ = -1;
   for_each([this](member& known) noexcept {
     if (kernel_events(known) != known.in_kernel) {
       static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
@@ -157,9 +161,7 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
   next_bit_ = static_cast<std::uint16_t>((next_bit_ + 1) % dibs::queue_bits);
   made->next_of_bit = of_bit_[made->bit];
   of_bit_[made->bit] = made;
-  // [asleep] first access of the one who adds.
-  count_.fetch_add(1, std::memory_order_seq_cst);
-  if (in_kernel_.load(std::memory_order_seq_cst) > 0) kick();
+  count_.fetch_add(1, std::memory_order_relaxed);
   made->next_of_stream = stream.members.load(std::memory_order_relaxed);
   // The first member begins in step with its stream, others follow if it is not.
   if (made->next_of_stream == nullptr) stream.synced.store(state, std::memory_order_relaxed);
@@ -174,7 +176,13 @@ int epoll_set::add(endpoint& stream, int fd, const epoll_event& wanted) noexcept
 void epoll_set::note_lane(member& of) noexcept {
   const smcd::connection& link = of.stream->link;
   const bool has_dmb = link.has_dmb();
-  if (has_dmb != of.has_dmb) has_dmb ? ++with_dmb_ : --with_dmb_;
+  if (has_dmb && !of.has_dmb) {
+    // [asleep] first access of the one who finds it.
+    with_dmb_.fetch_add(1, std::memory_order_seq_cst);
+    if (in_kernel_.load(std::memory_order_seq_cst) > 0) kick();
+  } else if (of.has_dmb && !has_dmb) {
+    with_dmb_.fetch_sub(1, std::memory_order_relaxed);
+  }
   of.has_dmb = has_dmb;
   const bool is_off_tcp = link.is_established() && link.receives_on() == smcd::lane::dmb;
   if (is_off_tcp != of.is_off_tcp) is_off_tcp ? ++off_tcp_ : --off_tcp_;
@@ -278,7 +286,7 @@ void epoll_set::forget(member& known) noexcept {
     (before == nullptr ? first_pending_ : before->next_pending) = known.next_pending;
     if (last_pending_ == &known) last_pending_ = before;
   }
-  if (known.has_dmb) --with_dmb_;
+  if (known.has_dmb) with_dmb_.fetch_sub(1, std::memory_order_relaxed);
   if (known.is_off_tcp) --off_tcp_;
   count_.fetch_sub(1, std::memory_order_relaxed);
   members.give_back(&known);

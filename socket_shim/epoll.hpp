@@ -66,8 +66,8 @@ class epoll_set {
   // As epoll_pwait2(2). A thread may be cancelled inside.
   int wait(int epfd, epoll_event* to, int count, const deadline&, const sigset_t*);
 
-  // A thread that found no members may sleep in the kernel's own call, where it
-  // hears no bell: true counts it in, and the first member of all wakes it up.
+  // A thread that found no member with a DMB may sleep in the kernel's own call,
+  // where it hears no bell: true counts it in, and the first such member wakes it up.
   // Afterwards leave_kernel() turns the kernel's answer into the program's, or
   // says false: go on with wait().
   [[nodiscard]] bool enter_kernel() noexcept;
@@ -112,7 +112,9 @@ class epoll_set {
   // True if a stream was found to have changed lane: the kernel may tell more of it.
   [[nodiscard]] bool collect(turn&) noexcept;
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
-  [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*) noexcept;
+  [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*);
+  static void leave_cancelled(void* set) noexcept;
+  static void leave_nothing(void*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
   [[nodiscard]] bool spin(const turn& after) noexcept;
   int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);
@@ -121,6 +123,7 @@ class epoll_set {
   void take_one(const epoll_event&, bool may_be_clc, turn&) noexcept;
   [[nodiscard]] bool may_be_clc(const epoll_event&) noexcept;
   void expect_kernel_news() noexcept;
+  void count_out_of_kernel() noexcept;
   void kick() noexcept;
   void end_kick() noexcept;
   [[nodiscard]] static std::optional<std::uint32_t> glance(const member&) noexcept;
@@ -159,8 +162,8 @@ class epoll_set {
   int epfd_ = -1;
   dibs::shared_lock lock_;
   std::atomic<std::uint32_t> count_{0};
-  std::uint32_t with_dmb_ = 0;  // members that have one
-  std::uint32_t off_tcp_ = 0;   // and that receive there
+  std::atomic<std::uint32_t> with_dmb_{0};  // members that have one
+  std::uint32_t off_tcp_ = 0;               // and that receive there
   std::uint16_t next_bit_ = 0;
   std::uint32_t turns_ = 0;
   std::atomic<std::uint32_t> departures_{0};   // of threads that left something for others

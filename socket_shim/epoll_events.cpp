@@ -8,6 +8,7 @@
 #include <socket_shim/real.hpp>
 #include <socket_shim/tcp_socket.hpp>
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -186,24 +187,38 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   return true;
 }
 
-// Without a stream in memory, and without another thread that could bring one
-// there, only the kernel has something to tell. False: it was not to be had.
-bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until,
-                               const sigset_t* mask) noexcept {
+// A thread that is cancelled there is counted out.
+void epoll_set::leave_cancelled(void* set) noexcept {
+  static_cast<epoll_set*>(set)->count_out_of_kernel();
+}
+void epoll_set::leave_nothing(void*) noexcept {}
+
+// Without a stream in memory only the kernel has something to tell; another thread
+// that brings one there wakes us. False: it was not to be had.
+bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until, const sigset_t* mask) {
   static std::atomic<bool> is_missing{false};  // epoll_pwait2, Linux 5.11
-  if (with_dmb_ != 0 || !is_alone() || waiting_.load(std::memory_order_relaxed) != 0 ||
-      dibs::chaos::one_in(4) || is_missing.load(std::memory_order_relaxed)) {
+  if (with_dmb_.load(std::memory_order_relaxed) != 0 ||
+      waiting_.load(std::memory_order_relaxed) != 0 || dibs::chaos::one_in(4) ||
+      is_missing.load(std::memory_order_relaxed)) {
     return false;
   }
+  const bool is_counted = !is_alone();
+  if (is_counted && !enter_kernel()) return false;
   std::array<epoll_event, most_from_kernel> events;
   const timespec left = until.is_never() ? timespec{} : until.left();
   const int room = std::min(now.count, static_cast<int>(events.size()));
-  const int found = until.is_never() ? real.epoll_pwait(epfd, events.data(), room, -1, mask)
-                                     : real.epoll_pwait2(epfd, events.data(), room, &left, mask);
+  int found = 0;
+  pthread_cleanup_push(is_counted ? leave_cancelled : leave_nothing, this);
+  found = until.is_never() ? real.epoll_pwait(epfd, events.data(), room, -1, mask)
+                           : real.epoll_pwait2(epfd, events.data(), room, &left, mask);
+  pthread_cleanup_pop(0);
+  const int error = errno;
+  if (is_counted) count_out_of_kernel();
   if (found < 0) {
-    is_missing.store(errno == ENOSYS, std::memory_order_relaxed);
-    now.done = errno == ENOSYS ? 0 : -1;
-    return errno != ENOSYS;
+    is_missing.store(error == ENOSYS, std::memory_order_relaxed);
+    now.done = error == ENOSYS ? 0 : -1;
+    errno = error;
+    return error != ENOSYS;
   }
   take(std::span(events).first(static_cast<std::size_t>(found)), now);
   return true;

@@ -25,22 +25,25 @@ constexpr std::uint64_t long_silence = 5'000'000 * dibs::ticks_per_us;
 // ---- threads that sleep in the kernel --------------------------------------
 
 bool epoll_set::enter_kernel() noexcept {
-  // [asleep] The sleeper counts itself in, then looks for members; who adds one
-  // does so and then looks for sleepers. One of the two sees the other.
+  take_over();
+  // [asleep] The sleeper counts itself in, then looks for members with a DMB; who
+  // finds one does so and then looks for sleepers. One of the two sees the other.
   in_kernel_.fetch_add(1, std::memory_order_seq_cst);
   dibs::chaos::stall();
-  if (count_.load(std::memory_order_seq_cst) == 0) return true;
-  int nothing = 0;
-  static_cast<void>(leave_kernel(nullptr, 0, nothing));
+  if (with_dmb_.load(std::memory_order_seq_cst) == 0) return true;
+  count_out_of_kernel();
   return false;
+}
+
+void epoll_set::count_out_of_kernel() noexcept {
+  if (in_kernel_.fetch_sub(1, std::memory_order_seq_cst) != 1) return;
+  const dibs::lock_guard guard(lock_);
+  if (in_kernel_.load(std::memory_order_seq_cst) == 0) end_kick();
 }
 
 bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
   const int saved = errno;
-  if (in_kernel_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
-    const dibs::lock_guard guard(lock_);
-    if (in_kernel_.load(std::memory_order_seq_cst) == 0) end_kick();
-  }
+  count_out_of_kernel();
   if (answer > 0) {
     turn now{to, count};
     for (int i = 0; i < answer; ++i) {
@@ -56,7 +59,7 @@ bool epoll_set::leave_kernel(epoll_event* to, int count, int& answer) noexcept {
 
 // The lock is held.
 void epoll_set::kick() noexcept {
-  if (kick_ >= 0) return;
+  if (kick_ >= 0 || user_ != self.pid()) return;
   const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   kick_ = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);

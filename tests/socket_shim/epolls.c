@@ -746,6 +746,25 @@ static void first_while_waiting(struct pair p) {
   close_pair(p);
 }
 
+/* Threads wait for bytes of a connection, which comes by its memory meanwhile. */
+static void grown_while_waiting(struct pair p) {
+  int set = new_set();
+  ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 77);
+  pthread_t threads[3];
+  for (int i = 0; i < 3; ++i) CHECK(pthread_create(&threads[i], NULL, wait_forever, &set) == 0);
+  pause_ms(5); /* let them sleep; right in any case */
+  for (uint64_t at = 0; at < 10000; at += 100) {
+    end_put(p.ours, 100, 1, at);
+    end_take(p.theirs, 100, 1, at);
+  }
+  end_put(p.theirs, 10, 2, 0);
+  for (int i = 0; i < 3; ++i) CHECK(pthread_join(threads[i], NULL) == 0);
+  end_take(p.ours, 10, 2, 0);
+  no_event(set);
+  close(set);
+  close_pair(p);
+}
+
 /* A set made before fork, with a connection made before fork: parent and child
  * wait on it, and one of them gets the byte. */
 static void over_fork(struct pair p) {
@@ -819,6 +838,7 @@ int main(int count, char** arguments) {
     run_each("added while waiting", added_while_waiting);
     run_each("re-armed while waiting", rearmed_while_waiting);
     run_each("first while waiting", first_while_waiting);
+    run_each("grown while waiting", grown_while_waiting);
     run_each("one each", one_each);
     run_each("over fork", over_fork);
     run_each("child adds", child_adds);
