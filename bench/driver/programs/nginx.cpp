@@ -45,7 +45,9 @@ void add_file(std::vector<question>& to, const std::string& file, const std::str
                            "END\nexec nginx -p . -c nginx.conf -e stderr"};
     };
     programs.client = [=](const meeting& at) {
-      arguments made{"wrk", "-t1", "-c" + count, "-d1s", "--latency"};
+      // A thousand connections are not all there after a second.
+      const char* const time = clients < 1000 ? "-d1s" : "-d3s";
+      arguments made{"wrk", "-t1", "-c" + count, time, "--latency"};
       if (!keeps_alive) made.insert(made.end(), {"-H", "Connection: close"});
       made.push_back("http://127.0.0.1:" + at.port + "/" + file);
       return made;
