@@ -15,32 +15,22 @@ namespace dibs {
 // No other thread of this process can call in meanwhile.
 [[nodiscard]] inline bool is_alone() noexcept { return __libc_single_threaded != 0; }
 
-// As fetch_add of one, and of minus one, for a word of this process's own.
-inline std::uint32_t count_up(std::atomic<std::uint32_t>& at) noexcept {
+// As fetch_add, for a word of this process's own.
+inline std::uint32_t add(std::atomic<std::uint32_t>& at, std::uint32_t n) noexcept {
 #if defined(__x86_64__)
   if (is_alone()) {
-    std::uint32_t one = 1;
     asm volatile("xaddl %0, %1"
-                 : "+r"(one), "+m"(reinterpret_cast<std::uint32_t&>(at))
+                 : "+r"(n), "+m"(reinterpret_cast<std::uint32_t&>(at))
                  :
                  : "memory", "cc");
-    return one;
+    return n;
   }
 #endif
-  return at.fetch_add(1, std::memory_order_seq_cst);
+  return at.fetch_add(n, std::memory_order_seq_cst);
 }
+inline std::uint32_t count_up(std::atomic<std::uint32_t>& at) noexcept { return add(at, 1); }
 inline std::uint32_t count_down(std::atomic<std::uint32_t>& at) noexcept {
-#if defined(__x86_64__)
-  if (is_alone()) {
-    std::uint32_t one = ~std::uint32_t{0};
-    asm volatile("xaddl %0, %1"
-                 : "+r"(one), "+m"(reinterpret_cast<std::uint32_t&>(at))
-                 :
-                 : "memory", "cc");
-    return one;
-  }
-#endif
-  return at.fetch_sub(1, std::memory_order_acq_rel);
+  return add(at, ~std::uint32_t{0});
 }
 
 // As compare_exchange_strong, relaxed. `is_alone`: this thread, and this process

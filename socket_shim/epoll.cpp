@@ -123,11 +123,10 @@ int epoll_set::tell_kernel(member& of, int operation) noexcept {
 void epoll_set::take_over() noexcept {
   if (user_ == self.pid()) return;
   const dibs::lock_guard guard(lock_);
-  user_ = self.pid();
   // The threads that slept in the kernel are our parent's, and so is what wakes them.
   in_kernel_.store(0, std::memory_order_relaxed);
-  if (kick_ >= 0) real.close(kick_);
-  kick_ = -1;
+  end_kick();
+  user_ = self.pid();
   for_each([this](member& known) noexcept {
     if (kernel_events(known) != known.in_kernel) {
       static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));

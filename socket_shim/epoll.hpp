@@ -114,7 +114,6 @@ class epoll_set {
   [[nodiscard]] bool ask_kernel(int epfd, turn&) noexcept;
   [[nodiscard]] bool wait_in_kernel(int epfd, turn&, const deadline&, const sigset_t*);
   static void leave_cancelled(void* set) noexcept;
-  static void leave_nothing(void*) noexcept;
   void report(member&, std::uint32_t events, turn&) noexcept;
   [[nodiscard]] bool spin(const turn& after) noexcept;
   int sleep(int epfd, const turn& after, const deadline&, const sigset_t*);

@@ -187,11 +187,10 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   return true;
 }
 
-// A thread that is cancelled there is counted out.
+// A thread that is cancelled there is counted out, if it was counted in.
 void epoll_set::leave_cancelled(void* set) noexcept {
-  static_cast<epoll_set*>(set)->count_out_of_kernel();
+  if (set != nullptr) static_cast<epoll_set*>(set)->count_out_of_kernel();
 }
-void epoll_set::leave_nothing(void*) noexcept {}
 
 // Without a stream in memory only the kernel has something to tell; another thread
 // that brings one there wakes us. False: it was not to be had.
@@ -208,7 +207,7 @@ bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until, const
   const timespec left = until.is_never() ? timespec{} : until.left();
   const int room = std::min(now.count, static_cast<int>(events.size()));
   int found = 0;
-  pthread_cleanup_push(is_counted ? leave_cancelled : leave_nothing, this);
+  pthread_cleanup_push(leave_cancelled, is_counted ? this : nullptr);
   found = until.is_never() ? real.epoll_pwait(epfd, events.data(), room, -1, mask)
                            : real.epoll_pwait2(epfd, events.data(), room, &left, mask);
   pthread_cleanup_pop(0);

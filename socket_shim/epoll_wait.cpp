@@ -79,7 +79,10 @@ void epoll_set::end_kick() noexcept {
   const dibs::cancel_shield not_cancelled;
   const int saved = errno;
   epoll_event unused{};
-  static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_DEL, kick_, &unused));
+  // Before a child of fork takes the set over, its parent's threads need it there.
+  if (user_ == self.pid()) {
+    static_cast<void>(real.epoll_ctl(epfd_, EPOLL_CTL_DEL, kick_, &unused));
+  }
   real.close(kick_);
   kick_ = -1;
   errno = saved;

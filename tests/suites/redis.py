@@ -71,12 +71,13 @@ def how_it_ended(played):
 
 
 def read_outcomes(unit, output):
-    """A name may come twice, and once failed is failed. Which server it is about may be chance."""
+    """A name may come twice, and once failed is failed. Which server it is about may be chance,
+    and how many rounds fit into the seconds of a test."""
     found = {}
     for word, rest in re.findall(r"^\[(\w+)\]: (.*)$", without_colours(output), re.M):
         if word in WORDS:
             name = re.sub(r" \(\d+ ms\)$| in tests/\S+$", "", rest)
-            name = re.sub(r"#\d+|x = \d+", "N", name)
+            name = re.sub(r"#\d+|x = \d+|CYCLE \d+", "N", name)
             if found.get(f"{unit}: {name}") != "failed":
                 found[f"{unit}: {name}"] = WORDS[word]
     return found
