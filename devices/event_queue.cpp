@@ -199,6 +199,22 @@ queue_block* signaller::queue_of(const waiter& who) noexcept {
   return reinterpret_cast<queue_block*>(queues + page_size + who.queue * queue_stride);
 }
 
+void signaller::signal_waiters(record_side& side, held_bell& held) noexcept {
+  for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
+    if (const std::uint64_t word = waiting.load(std::memory_order_seq_cst); word != 0) {
+      signal_word(word, held);
+    }
+  }
+}
+
+bool signaller::can_wake_waiters(const record_side& side, held_bell& held) noexcept {
+  for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
+    const std::uint64_t word = waiting.load(std::memory_order_relaxed);
+    if (word != 0 && !can_wake(word, held)) return false;
+  }
+  return true;
+}
+
 bool signaller::can_wake(std::uint64_t word, held_bell& held) noexcept {
   const waiter who = waiter::from_word(word);
   const queue_block* block = queue_of(who);

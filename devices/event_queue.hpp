@@ -184,27 +184,26 @@ class signaller {
   }
   // With a bell that is open already.
   void signal(record_side& side, held_bell& held) noexcept {
-    for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
-      // [wake] second access of the sender.
-      const std::uint64_t word = waiting.load(std::memory_order_seq_cst);
-      if (word != 0) [[unlikely]]
-        signal_word(word, held);
-    }
+    if (is_awaited(side)) [[unlikely]]
+      signal_waiters(side, held);
   }
   // Would signal() reach those who sleep there now? No longer if somebody
   // cleared the fabric directory, or if this process has changed its root
   // directory or its user: then nothing must be published that they would have
   // to be woken for. The bell that was found stays open in `held`.
   [[nodiscard]] bool can_wake(const record_side& side, held_bell& held) noexcept {
-    for (const std::atomic<std::uint64_t>& waiting : side.waiters) {
-      const std::uint64_t word = waiting.load(std::memory_order_relaxed);
-      if (word != 0 && !can_wake(word, held)) [[unlikely]]
-        return false;
-    }
-    return true;
+    return !is_awaited(side) || can_wake_waiters(side, held);
   }
 
  private:
+  [[nodiscard]] static bool is_awaited(const record_side& side) noexcept {
+    std::uint64_t any = 0;
+    // [wake] second access of the sender.
+    for (const auto& word : side.waiters) any |= word.load(std::memory_order_seq_cst);
+    return any != 0;
+  }
+  void signal_waiters(record_side&, held_bell&) noexcept;
+  [[nodiscard]] bool can_wake_waiters(const record_side&, held_bell&) noexcept;
   [[nodiscard]] bool can_wake(std::uint64_t word, held_bell&) noexcept;
   void signal_word(std::uint64_t word, held_bell&) noexcept;
   // The queue that a word names; null if there is none.

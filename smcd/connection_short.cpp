@@ -46,24 +46,25 @@ std::size_t connection::read_short(void* to, std::size_t size) noexcept {
   }
   // The line of the cursor changes hands for each look. So what was there at the
   // last one is read first, if that is all that is asked for.
-  const std::uint64_t at_byte = bytes_before(now.at, inbound_.size);
+  const std::uint32_t ring_size = inbound_.size;
+  const std::uint64_t at_byte = bytes_before(now.at, ring_size);
   std::uint64_t used = std::max(from.seen, at_byte) - at_byte;
   if (used < size) {
     // [cdc-prod]
     const std::uint64_t producer =
         inbound_.control.load(std::memory_order_relaxed)->producer.load(std::memory_order_acquire);
-    used = distance(cursor_of(now.at), cdc::cursor_of(producer), inbound_.size).value_or(0);
+    used = distance(cursor_of(now.at), cdc::cursor_of(producer), ring_size).value_or(0);
     from.seen = at_byte + used;
   }
   const std::size_t n = std::min<std::size_t>(used, size);
   if (n == 0 || n > piece) return 0;
   const std::byte* ring = inbound_.data().data();
-  const std::size_t first = std::min<std::size_t>(n, inbound_.size - now.at.count);
+  const std::size_t first = std::min<std::size_t>(n, ring_size - now.at.count);
   std::memcpy(to, ring + now.at.count, first);
   if (first < n) [[unlikely]]
     std::memcpy(static_cast<std::byte*>(to) + first, ring, n - first);
   dibs::chaos::stall();
-  const place after = smcd::advance(now.at, static_cast<std::uint32_t>(n), inbound_.size);
+  const place after = smcd::advance(now.at, static_cast<std::uint32_t>(n), ring_size);
   if (!dibs::replace(from.word, word, lane_word{lane::dmb, after}.pack(), is_alone)) return 0;
   if (may_tell_consumer(n == used)) tell_consumer(n == used);
   return n;
@@ -93,18 +94,19 @@ std::size_t connection::write_now(tcp_lane& tcp, std::uint32_t least, std::uint3
   // [cdc-cons]
   const cdc::cursor_word consumer = cdc::unpack(
       inbound_.control.load(std::memory_order_relaxed)->consumer.load(std::memory_order_acquire));
-  const auto used = distance(consumer.at, cursor_of(before.at), outbound_.size);
-  if (!used || least > outbound_.size / 4 || least > outbound_.size - *used ||
+  const std::uint32_t ring = outbound_.size;
+  const auto used = distance(consumer.at, cursor_of(before.at), ring);
+  if (!used || least > ring / 4 || least > ring - *used ||
       (consumer.connection_flags & (cdc::closed | cdc::aborted)) != 0) {
     return 0;
   }
-  const std::uint32_t room = std::min(most, outbound_.size - *used);
+  const std::uint32_t room = std::min(most, ring - *used);
   if (!is_backed(before.at, room)) return 0;
   dibs::held_bell bell;
   if (!stack_->signals().can_wake(peer, bell)) return 0;
   const std::uint32_t size = fill(before.at.count, room);
   if (size == 0) return 0;
-  const place after = smcd::advance(before.at, size, outbound_.size);
+  const place after = smcd::advance(before.at, size, ring);
   if (!dibs::replace(to.word, word, lane_word{lane::dmb, after}.pack(), is_alone)) return 0;
   if (to.wanted.load(std::memory_order_relaxed) != 1) to.wanted.store(1, std::memory_order_relaxed);
   dibs::chaos::stall();
@@ -114,7 +116,7 @@ std::size_t connection::write_now(tcp_lane& tcp, std::uint32_t least, std::uint3
   dibs::chaos::stall();
   stack_->signals().signal(peer, bell);
   // [left]
-  if (has_peer_left()) [[unlikely]]
+  if ((peer.flags.load(std::memory_order_seq_cst) & dibs::flag_left) != 0) [[unlikely]]
     static_cast<void>(return_bytes(tcp));
   return size;
 }

@@ -5,33 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstdint>
 
 namespace shim {
 namespace {
-
-constexpr unsigned page_bits = 12;
-constexpr std::size_t page_notes = 16 * 1024;  // a thousand connections have some pages each
-
-// A note: number of the page, the round of forgetting that it is of, and
-// whether it may be written. Any thread, any order: each note is true by itself.
-constinit std::array<std::atomic<std::uint64_t>, page_notes> notes{};
-constinit std::atomic<std::uint64_t> round_now{1};
-constexpr unsigned round_bits = 17;
-
-std::uint64_t note_of(std::uintptr_t page, bool is_writable) noexcept {
-  const std::uint64_t round =
-      round_now.load(std::memory_order_relaxed) & ((std::uint64_t{1} << round_bits) - 1);
-  return (page << (round_bits + 1)) | (round << 1) | (is_writable ? 1 : 0);
-}
-
-bool is_noted(std::uintptr_t page, bool is_writable) noexcept {
-  const std::uint64_t note = notes[page % page_notes].load(std::memory_order_relaxed);
-  return note == note_of(page, true) || (!is_writable && note == note_of(page, false));
-}
 
 int ask(std::uintptr_t first, std::uintptr_t end, bool is_writable) noexcept {
   return ::madvise(reinterpret_cast<void*>(first), end - first,
@@ -55,27 +33,14 @@ bool can_ask() noexcept {
 bool look_up(std::uintptr_t first, std::uintptr_t last, bool is_writable) noexcept {
   const int saved = errno;
   const auto mask = static_cast<std::uintptr_t>(::getpagesize()) - 1;
-  const std::uintptr_t from = (first << page_bits) & ~mask;
-  const std::uintptr_t end = ((last << page_bits) | mask) + 1;
+  const std::uintptr_t from = (first << page_notes::page_bits) & ~mask;
+  const std::uintptr_t end = ((last << page_notes::page_bits) | mask) + 1;
   const int code = can_ask() ? ask(from, end, is_writable) : 0;
   errno = saved;
   // EINVAL: not with these permissions.
   if (code == ENOMEM || code == EFAULT || code == EINVAL) return false;
   for (std::uintptr_t page = first; page <= last; ++page) {
-    notes[page % page_notes].store(note_of(page, is_writable), std::memory_order_relaxed);
-  }
-  return true;
-}
-
-bool is_there(const void* at, std::size_t size, bool is_writable) noexcept {
-  if (size == 0) return true;
-  const auto begin = reinterpret_cast<std::uintptr_t>(at);
-  // Programs own the lower half of what there is.
-  if (size > (std::uintptr_t{1} << 62) || begin >= (std::uintptr_t{1} << 62)) return false;
-  const std::uintptr_t last = (begin + size - 1) >> page_bits;
-  for (std::uintptr_t page = begin >> page_bits; page <= last; ++page) {
-    if (!is_noted(page, is_writable)) [[unlikely]]
-      return look_up(page, last, is_writable);
+    vouched_for.add(page, is_writable);
   }
   return true;
 }
@@ -92,8 +57,20 @@ bool are_there(std::span<const iovec> list, std::size_t size, bool is_writable) 
 
 }  // namespace
 
-bool is_readable(const void* at, std::size_t size) noexcept { return is_there(at, size, false); }
-bool is_writable(const void* at, std::size_t size) noexcept { return is_there(at, size, true); }
+constinit page_notes vouched_for;
+
+bool ask_for_memory(const void* at, std::size_t size, bool is_writable) noexcept {
+  if (size == 0) return true;
+  const auto begin = reinterpret_cast<std::uintptr_t>(at);
+  constexpr std::uintptr_t end = page_notes::end_of_memory;
+  if (begin >= end || size > end - begin) return false;
+  const std::uintptr_t last = (begin + size - 1) >> page_notes::page_bits;
+  for (std::uintptr_t page = begin >> page_notes::page_bits; page <= last; ++page) {
+    if (!vouched_for.has(page, is_writable)) [[unlikely]]
+      return look_up(page, last, is_writable);
+  }
+  return true;
+}
 
 bool is_readable(std::span<const iovec> list, std::size_t size) noexcept {
   return are_there(list, size, false);
@@ -102,6 +79,6 @@ bool is_writable(std::span<const iovec> list, std::size_t size) noexcept {
   return are_there(list, size, true);
 }
 
-void forget_pages() noexcept { round_now.fetch_add(1, std::memory_order_relaxed); }
+void forget_pages() noexcept { vouched_for.forget(); }
 
 }  // namespace shim

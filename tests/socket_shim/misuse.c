@@ -84,6 +84,13 @@ static void send_from_nowhere(struct pair p) {
     FAILS(sendmsg(fd, &message, 0), EFAULT);
     FAILS(sendmsg(fd, (struct msghdr*)(void*)nowhere[i], 0), EFAULT);
   }
+  /* Far beyond all memory, but alike a page that was there a moment ago. */
+  fill(good, 10, 5, 0);
+  CHECK(send(fd, good, 10, 0) == 10);
+  end_take(p.theirs, 10, 5, 0);
+  for (int bit = 47; bit < 64; ++bit) {
+    FAILS(send(fd, (char*)((uintptr_t)good | (uintptr_t)1 << bit), 10, 0), EFAULT);
+  }
   /* Where less than 100 bytes go at once, these may. */
   if (!is_rough()) FAILS(send(fd, bad - 100, 200, 0), EFAULT);
   CHECK(end_poll(p.theirs, POLLIN, 20) == 0);
