@@ -390,7 +390,7 @@ def enter_namespace():
     up = subprocess.run([*unshare, "ip", "link", "set", "lo", "up"], capture_output=True)
     if up.returncode == 0:
         os.environ["DIBSOCK_TEST_NAMESPACE"] = "yes"
-        os.execvp("unshare", [*unshare, sys.executable, *sys.argv])
+        os.execvp("unshare", [*unshare, sys.executable, "-B", *sys.argv])
 
 
 def terminate(*_):
