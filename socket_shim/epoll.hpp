@@ -103,6 +103,8 @@ class epoll_set {
     std::uint32_t number = 0;      // 0: has not begun
     std::uint32_t departures = 0;  // when it began
     bool is_passed_on = false;
+    bool has_asked = false;  // the kernel
+    int told = 0;            // entries that it may tell of again, being asked again
   };
   void begin(turn&) noexcept;
   [[nodiscard]] bool look(int epfd, turn&, bool may_wait) noexcept;

@@ -181,6 +181,7 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
+  now.told = std::exchange(now.has_asked, true) ? now.done : 0;
   if (found == 0) silent_at_.store(dibs::ticks(), std::memory_order_relaxed);
   dibs::chaos::stall();
   take(std::span(events).first(static_cast<std::size_t>(found)), now);
@@ -226,6 +227,10 @@ bool epoll_set::wait_in_kernel(int epfd, turn& now, const deadline& until, const
 void epoll_set::take_one(const epoll_event& event, bool may_be_clc, turn& now) noexcept {
   member* known = member_behind(event.data.u64);
   if (known == nullptr && event.data.ptr != this) {
+    epoll_event* const end = now.to + now.told;
+    epoll_event* const again =
+        std::find_if(now.to, end, [&](auto& told) { return told.data.u64 == event.data.u64; });
+    if (again != end) return static_cast<void>(again->events |= event.events);
     now.to[now.done++] = event;
     return;
   }

@@ -156,7 +156,8 @@ ssize_t receive_bytes(endpoint& from, int fd, smcd::buffers to, int flags, std::
   bool has_waited = false;
   for (;;) {
     // Who waits before it looks has to be woken by what is there already.
-    const bool is_hasty = dibs::chaos::one_in(16) && is_blocking(from, fd, flags);
+    const bool is_hasty =
+        rest.done() == 0 && dibs::chaos::one_in(16) && is_blocking(from, fd, flags);
     const bool is_over = is_peek && least > 1 && tcp.has_hung_up();
     const smcd::result<std::size_t> got =
         is_hasty ? dibs::would_block() : from.link.read_some(tcp, rest.now(), is_peek, now);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 
 static int new_set(void) {
@@ -803,6 +804,29 @@ static void over_fork(struct pair p) {
   close_pair(p);
 }
 
+/* What is always true stands once in an answer, whatever the streams beside it do:
+ * here one finds itself shared while a child looks at the set for the first time. */
+static void told_once(struct pair p) {
+  const int other = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+  for (int round = 0; round < 10; ++round) {
+    const int set = new_set();
+    ctl(set, EPOLL_CTL_ADD, other, EPOLLIN, 9);
+    ctl(set, EPOLL_CTL_ADD, p.ours.fd, EPOLLIN, 5);
+    fflush(NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      for (int i = 0; i < 10; ++i) CHECK(one_event(set, 9) == EPOLLIN);
+      _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    close(set);
+  }
+  close(other);
+  close_pair(p);
+}
+
 /* A child adds connections of its own to a set that its parent also has. */
 static void child_adds(struct pair p) {
   const int set = new_set();
@@ -841,6 +865,7 @@ int main(int count, char** arguments) {
     run_each("grown while waiting", grown_while_waiting);
     run_each("one each", one_each);
     run_each("over fork", over_fork);
+    run_each("told once", told_once);
     run_each("child adds", child_adds);
     return 0;
   }
