@@ -373,6 +373,9 @@ class connection {
   close_way flag_end(tcp_lane&) noexcept;
   close_way break_off(tcp_lane&) noexcept;
   [[nodiscard]] bool discard_clc(tcp_lane&) noexcept;
+  enum class gathered : std::uint8_t { part, whole, broken };
+  [[nodiscard]] gathered gather_clc(tcp_lane&, std::size_t unread, const dibs::mark&,
+                                    std::span<const std::byte>& whole) noexcept;
 
   [[nodiscard]] dibs::record_side& mine() const noexcept {
     return end()->role == handshake_role::client ? record_.at->client : record_.at->server;
@@ -419,10 +422,20 @@ class connection {
 
 // ---- inline ----------------------------------------------------------------
 
-// What the peer announced next. Requires meets_marks().
+// What the peer announced next; of a message that was read in part, the rest.
+// Requires meets_marks().
 inline next_mark connection::mark_ahead() const noexcept {
   const direction& from = end()->receiving;
-  return look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  next_mark next =
+      look_at_mark(theirs(), from.marks.load(std::memory_order_relaxed), from.offset());
+  if (from.clc_bytes == 0 || next.what != next_mark::answer::found) [[likely]]
+    return next;
+  if (next.at.kind != mark_clc || next.at.length <= from.clc_bytes) {
+    next.what = next_mark::answer::invalid;
+  } else {
+    next.at.length -= from.clc_bytes;
+  }
+  return next;
 }
 
 // Flags and consumer cursor share a word, and this end's reader and writer

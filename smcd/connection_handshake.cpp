@@ -5,22 +5,11 @@
 #include <devices/chaos.hpp>
 #include <smcd/error.hpp>
 
-#include <array>
+#include <algorithm>
+#include <utility>
 
 namespace smcd {
-namespace {
-
-// Requires that so many bytes are there. False if the connection broke.
-bool receive_whole(tcp_lane& tcp, std::span<std::byte> to) noexcept {
-  while (!to.empty()) {
-    const result<std::size_t> got = tcp.receive(to);
-    if (!got || *got == 0) return false;
-    to = to.subspan(*got);
-  }
-  return true;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 void connection::advance(tcp_lane& tcp) noexcept {
   if (is_young() && !is_due()) return;
@@ -167,8 +156,7 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
   if (guard.is_nested()) return false;
   // Count first, look after: what is counted was sent behind a mark that stands.
   const std::size_t unread = tcp.unread();
-  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  const next_mark next = look_at_mark(theirs(), taken, from.offset());
+  const next_mark next = mark_ahead();
   if (next.what == next_mark::answer::none || next.at.kind == mark_void) {
     if (!peer_refuses()) return false;
     end()->talk.give_up(decline_code::peer_declined);
@@ -178,22 +166,44 @@ bool connection::receive_clc(tcp_lane& tcp) noexcept {
     end()->talk.give_up(decline_code::internal_error);
     return true;
   }
-  // Application bytes before it come first, and it is never read in part.
-  if (next.at.offset > from.offset() || unread < next.at.length) return false;
-  std::array<std::byte, longest_clc> message;
-  if (!receive_whole(tcp, std::span(message).first(next.at.length))) {
-    end()->talk.give_up(decline_code::internal_error);
-    return true;
+  if (next.at.offset > from.offset()) return false;  // application bytes come first
+  std::span<const std::byte> message;
+  switch (gather_clc(tcp, unread, next.at, message)) {
+    case gathered::part: return false;
+    case gathered::broken: end()->talk.give_up(decline_code::internal_error); return true;
+    case gathered::whole: break;
   }
-  take_mark(mine(), taken);
-  from.marks.store(taken, std::memory_order_relaxed);
-  from.extra_bytes += next.at.length;
   // A malformed message shows in the step.
-  static_cast<void>(end()->talk.put_input(std::span(message).first(next.at.length)));
+  static_cast<void>(end()->talk.put_input(message));
   if (end()->role == handshake_role::client || end()->talk.step() != handshake_step::offer_dmb) {
     end()->peer_is_done = true;
   }
   return true;
+}
+
+// Reads what has come of the message that stands next on the TCP lane; `unread`
+// bytes are there. It does not wait for all: with a full window the kernel may have
+// room for the end of it only when we have taken its beginning.
+connection::gathered connection::gather_clc(tcp_lane& tcp, std::size_t unread, const dibs::mark& at,
+                                            std::span<const std::byte>& whole) noexcept {
+  direction& from = end()->receiving;
+  const std::span<std::byte> place = end()->clc_input;
+  std::size_t left = at.length;
+  if (from.clc_bytes + left > place.size()) return gathered::broken;
+  for (std::size_t n = std::min(unread, left); n > 0;) {
+    const result<std::size_t> got = tcp.receive(place.subspan(from.clc_bytes, n));
+    if (!got || *got == 0) return gathered::broken;
+    from.clc_bytes += static_cast<std::uint32_t>(*got);
+    from.extra_bytes += *got;
+    left -= *got;
+    n -= *got;
+  }
+  if (left > 0) return gathered::part;
+  whole = place.first(std::exchange(from.clc_bytes, 0));
+  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
+  take_mark(mine(), taken);
+  from.marks.store(taken, std::memory_order_relaxed);
+  return gathered::whole;
 }
 
 void connection::offer_dmb() noexcept {
@@ -337,18 +347,13 @@ bool connection::discard_clc(tcp_lane& tcp) noexcept {
   const dibs::lock_guard guard(from.lock);
   if (guard.is_nested()) return false;
   const std::size_t unread = tcp.unread();
-  std::uint32_t taken = from.marks.load(std::memory_order_relaxed);
-  const next_mark next = look_at_mark(theirs(), taken, from.offset());
+  const next_mark next = mark_ahead();
   if (next.what != next_mark::answer::found || next.at.kind != mark_clc ||
-      next.at.offset != from.offset() || unread < next.at.length) {
+      next.at.offset != from.offset()) {
     return false;
   }
-  std::array<std::byte, longest_clc> message;
-  if (!receive_whole(tcp, std::span(message).first(next.at.length))) return false;
-  take_mark(mine(), taken);
-  from.marks.store(taken, std::memory_order_relaxed);
-  from.extra_bytes += next.at.length;
-  return true;
+  std::span<const std::byte> message;
+  return gather_clc(tcp, unread, next.at, message) == gathered::whole;
 }
 
 }  // namespace smcd

@@ -24,8 +24,10 @@ std::size_t connection::walk_waiting(tcp_lane& tcp, Visit visit) noexcept {
   std::uint64_t offset = from.offset();
   std::size_t done = 0;
   lane on = from.on();
-  for (std::uint32_t taken = from.marks.load(std::memory_order_relaxed);; ++taken) {
-    const next_mark next = meets_marks() ? look_at_mark(theirs(), taken, offset) : next_mark{};
+  const std::uint32_t first = from.marks.load(std::memory_order_relaxed);
+  for (std::uint32_t taken = first;; ++taken) {
+    next_mark next;
+    if (meets_marks()) next = taken == first ? mark_ahead() : look_at_mark(theirs(), taken, offset);
     const bool is_marked = next.what == next_mark::answer::found;
     std::uint64_t& waiting = on == lane::tcp ? in_kernel : in_ring;
     const std::uint64_t ahead = is_marked ? next.at.offset - offset : ~std::uint64_t{0};

@@ -69,6 +69,8 @@ result<std::size_t> connection::write_some(tcp_lane& tcp, buffers from,
       const bool is_whim = dibs::chaos::one_in(32) && may_leave(tcp);
       if (!is_given_up && !is_whim) {
         if (*room < enough) {
+          // TCP has room for more than the ring, and would see it.
+          if (!tcp.may_read(from, enough)) return dibs::system_error(EFAULT);
           to.wanted.store(enough, std::memory_order_relaxed);
           return dibs::would_block();
         }

@@ -13,7 +13,9 @@
 #include <smcd/handshake.hpp>
 #include <smcd/lanes.hpp>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace smcd {
@@ -57,6 +59,7 @@ struct alignas(dibs::cache_line) direction {
   std::atomic<bool> is_draining;
   std::uint64_t looked;       // ticks when the TCP lane was last asked for its health
   std::uint64_t backed;       // sending: the pieces of the peer's DMB that have memory (pieces.hpp)
+  std::uint32_t clc_bytes;    // receiving: so many of the CLC message that stands next were read
   bool may_have_more;         // sending: an earlier connection left memory behind some others
   std::uint64_t short_since;  // sending: ticks when one could last not be had, or 0
   std::uint64_t rested_word;  // sending: `word` at the last rest,
@@ -82,7 +85,7 @@ struct alignas(dibs::cache_line) direction {
     extra_bytes = told = seen = full_since = stint_begin = stint_end = looked = 0;
     backed = short_since = rested_word = 0;
     rested_at = 0;
-    marks = wanted = returning = 0;
+    marks = wanted = returning = clc_bytes = 0;
     is_pinned = was_peer_first = is_returning = may_have_more = false;
   }
 };
@@ -117,6 +120,7 @@ struct end_state {
 
   dibs::shared_lock talk_lock;
   handshake talk;
+  std::array<std::byte, longest_clc> clc_input;  // what was read of a message of the peer's
 
   direction sending;
   direction receiving;

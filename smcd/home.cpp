@@ -15,7 +15,7 @@
 namespace smcd {
 namespace {
 
-constexpr std::uint64_t magic = 0x3230454D4F484444;  // "DDHOME02"
+constexpr std::uint64_t magic = 0x3330454D4F484444;  // "DDHOME03"
 constexpr std::size_t home_size = dibs::page_size + std::size_t{home::max_ends} * home::slot_size;
 constexpr std::size_t slots_per_page = dibs::page_size / home::slot_size;
 static_assert(sizeof(home_header) <= dibs::page_size);

@@ -38,7 +38,8 @@ enum mark_kind : std::uint32_t {
   mark_void = 4,    // nothing: the message that was announced here was not sent
 };
 
-inline constexpr std::uint32_t longest_clc = 1024;
+// Bytes. A Proposal with all UEIDs, gids and prefixes that may stand in one is shorter.
+inline constexpr std::uint32_t longest_clc = 512;
 
 // Sender: is there a free place for one more mark?
 [[nodiscard]] bool can_publish(const dibs::record_side& theirs, std::uint32_t published) noexcept;
