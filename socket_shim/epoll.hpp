@@ -217,7 +217,8 @@ void note_set(int epfd) noexcept;
 void note_in_set(int fd) noexcept;
 
 // After calls that may have moved a stream to another lane: its sets follow.
-void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
+enum class news : bool { if_moved, in_any_case };
+void sync_members_slow(endpoint&, std::uint32_t state, news) noexcept;
 inline constexpr std::uint32_t receives_in_memory = 64;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
@@ -226,12 +227,14 @@ inline std::uint32_t lanes_of(const endpoint& of) noexcept {
          (of.link.receives_on() == smcd::lane::dmb ? receives_in_memory : 0U);
 }
 inline void tell_members(endpoint& of) noexcept {
-  if (of.members.load(std::memory_order_relaxed) != nullptr) sync_members_slow(of, lanes_of(of));
+  if (of.members.load(std::memory_order_relaxed) == nullptr) return;
+  sync_members_slow(of, lanes_of(of), news::in_any_case);
 }
 inline void sync_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) == nullptr) return;
   const std::uint32_t state = lanes_of(of);
-  if (of.synced.load(std::memory_order_relaxed) != state) sync_members_slow(of, state);
+  if (of.synced.load(std::memory_order_relaxed) == state) return;
+  sync_members_slow(of, state, news::if_moved);
 }
 
 // The last descriptor of a stream, or one of several, goes away.

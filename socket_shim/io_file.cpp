@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <optional>
 
 namespace shim {
 namespace {
@@ -70,9 +71,8 @@ ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size
   constexpr std::size_t few = 16384;
   const bool is_tcp = to.link.sends_on() == smcd::lane::tcp || to.link.is_asked_back() ||
                       to.link.peer_is_done_sending();
-  const std::size_t size = std::min(count, is_tcp ? 4 * few : few);
-  call_memory<std::byte, few> piece(size);
-  if (piece.get() == nullptr) return fail(ENOMEM);
+  std::optional<call_memory<std::byte, few>> piece;
+  std::size_t size = 0;
   std::size_t done = 0;
   ssize_t result = 0;
   while (done < count) {
@@ -82,13 +82,20 @@ ssize_t transmit_file(endpoint& to, int fd, int from, off64_t* offset, std::size
       at += static_cast<off64_t>(sent);
       if (sent > 0) continue;
     }
-    const ssize_t got = ::pread64(from, piece.get(), std::min(size, count - done), at);
+    if (!piece) {
+      size = std::min(count, is_tcp || tcp_socket(fd).has_hung_up() ? 4 * few : few);
+      if (piece.emplace(size).get() == nullptr) {
+        result = fail(ENOMEM);
+        break;
+      }
+    }
+    const ssize_t got = ::pread64(from, piece->get(), std::min(size, count - done), at);
     if (got <= 0) {
       result = got;
       if (got < 0) errno = errno_of_source(errno, offset != nullptr);
       break;
     }
-    const iovec part{piece.get(), static_cast<std::size_t>(got)};
+    const iovec part{piece->get(), static_cast<std::size_t>(got)};
     result = transmit(to, fd, {&part, 1}, 0);
     if (result <= 0) break;
     done += static_cast<std::size_t>(result);
