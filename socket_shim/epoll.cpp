@@ -80,13 +80,15 @@ void epoll_set::close() noexcept {
 }
 
 // What the kernel has to watch for a member. Bytes and room in DMBs are not
-// its business; OUT would be true all the time there. But the end of the peer
-// makes an edge for whoever asked for room, too.
+// its business; OUT would be true all the time there. But to whoever asked for the
+// edges of room, each byte that comes over TCP is one, and so is the peer's end.
 std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
   if (of.is_spent) return EPOLLET;
   std::uint32_t events = of.wanted & ~static_cast<std::uint32_t>(EPOLLONESHOT);
   if (of.stream->link.is_established() && of.stream->link.sends_on() == smcd::lane::dmb) {
-    if ((events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT)) events |= EPOLLRDHUP;
+    const bool wants_edges = (events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT);
+    if (wants_edges) events |= EPOLLRDHUP;
+    if (wants_edges && of.stream->link.receives_on() == smcd::lane::tcp) return events;
     events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
   }
   if (of.stream->link.is_returning()) events |= EPOLLOUT;
@@ -326,7 +328,14 @@ void epoll_set::follow(member& known) noexcept {
 
 void epoll_set::follow_receiving(member& known) noexcept {
   const dibs::lock_guard guard(lock_);
-  if (known.set == this) note_lane(known);
+  if (known.set != this) return;
+  note_lane(known);
+  if (user_ == self.pid() && !known.is_parked &&
+      (kernel_events(known) & EPOLLOUT & ~known.in_kernel) != 0) {
+    const int saved = errno;
+    static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
+    errno = saved;
+  }
 }
 
 // Sets that other processes share, and registrations that cannot be changed as

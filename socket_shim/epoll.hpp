@@ -75,7 +75,7 @@ class epoll_set {
 
   // The stream of a member changed lane.
   void follow(member&) noexcept;
-  // Only that of what it receives: nothing to the kernel, and to those who wait.
+  // Only that of what it receives: nothing to those who wait.
   void follow_receiving(member&) noexcept;
   // The member's stream is closed; the kernel forgets it by itself.
   void forget(member&) noexcept;

@@ -86,11 +86,17 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
                                            static_cast<short>(events), is_talking));
   sync_members(*of.stream);
   note_lane(of);
-  const bool is_end = (events & (EPOLLRDHUP | always)) != 0;
+  bool is_news = (events & (EPOLLRDHUP | always)) != 0;
+  // Room on TCP is not what it waits for, but an edge.
+  if (link.is_established() && link.sends_on() == smcd::lane::dmb) {
+    constexpr std::uint32_t output = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+    is_news = is_news || (events & output) != 0;
+    events &= ~output;
+  }
   events &= of.wanted | always;
   // An edge tells all that is true, and so does what is told once.
   const bool is_whole = (of.wanted & (EPOLLET | EPOLLONESHOT)) != 0;
-  return (events != 0 || is_end) && is_whole ? events | events_in_memory(of) : events;
+  return (events != 0 || is_news) && is_whole ? events | events_in_memory(of) : events;
 }
 
 // What the kernel would say of a member that it need not tell of now.
