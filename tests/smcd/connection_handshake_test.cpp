@@ -125,6 +125,51 @@ TEST_CASE("handshake on a lane: a message that does not fit goes out in pieces, 
   }
 }
 
+TEST_CASE("handshake on a lane: a message of which the kernel has room for a part only") {
+  for (const std::size_t capacity : {1U, 50U, 129U}) {
+    CAPTURE(capacity);
+    ends_options how;
+    how.rules.capacity = capacity;
+    two_ends ends({}, how);
+    stream up(ends.client, ends.server);
+    stream down(ends.server, ends.client);
+    for (int i = 0; i < 5000 && !ends.server.connection.is_established(); ++i) {
+      up.write(10);
+      down.write(10);
+      up.read(10);
+      down.read(10);
+    }
+    CHECK(ends.server.connection.is_established());
+    CHECK(up.read_all() == outcome::wait);
+    CHECK(down.read_all() == outcome::wait);
+    CHECK(up.problem == "");
+    CHECK(down.problem == "");
+    CHECK(extra_bytes(ends.client) == 224 + 130);
+    CHECK(extra_bytes(ends.server) == 130);
+    converse(ends);
+  }
+}
+
+TEST_CASE("handshake on a lane: a mark that changes under a message read in part") {
+  for (const std::uint32_t length : {0U, 1U, 49U, 50U, 51U, 225U, smcd::longest_clc, ~0U}) {
+    CAPTURE(length);
+    ends_options how;
+    how.rules.capacity = 50;
+    two_ends ends({}, how);
+    stream up(ends.client, ends.server);
+    go_to(ends, step::proposal_sent);
+    ends.server.connection.advance(ends.server.tcp);
+    REQUIRE(ends.server.connection.state().receiving.clc_bytes == 50);
+    ends.client.record().client.marks[0].length = length;
+    for (int i = 0; i < 20; ++i) {
+      ends.server.connection.advance(ends.server.tcp);
+      ends.client.connection.advance(ends.client.tcp);
+    }
+    CHECK(!ends.server.connection.is_established());
+    CHECK(ends.server.connection.state().receiving.clc_bytes <= smcd::longest_clc);
+  }
+}
+
 TEST_CASE("handshake on a lane: application bytes go on between messages") {
   two_ends ends;
   stream up(ends.client, ends.server);
