@@ -9,7 +9,6 @@
 #include <utility>
 
 namespace smcd {
-namespace {}  // namespace
 
 void connection::advance(tcp_lane& tcp) noexcept {
   if (is_young() && !is_due()) return;

@@ -6,6 +6,7 @@
 // bytes end. CLC bytes are not counted.
 
 #include <devices/rendezvous.hpp>
+#include <smcd/clc.hpp>
 #include <smcd/cursor.hpp>
 
 #include <cstdint>
@@ -38,8 +39,7 @@ enum mark_kind : std::uint32_t {
   mark_void = 4,    // nothing: the message that was announced here was not sent
 };
 
-// Bytes. A Proposal with all UEIDs, gids and prefixes that may stand in one is shorter.
-inline constexpr std::uint32_t longest_clc = 512;
+inline constexpr std::uint32_t longest_clc = clc::max_message_size;
 
 // Sender: is there a free place for one more mark?
 [[nodiscard]] bool can_publish(const dibs::record_side& theirs, std::uint32_t published) noexcept;

@@ -79,17 +79,22 @@ void epoll_set::close() noexcept {
   sleeper_ = nullptr;
 }
 
+bool epoll_set::sends_by_memory(const member& of) noexcept {
+  const smcd::connection& link = of.stream->link;
+  return link.is_established() && link.sends_on() == smcd::lane::dmb;
+}
+
 // What the kernel has to watch for a member. Bytes and room in DMBs are not
 // its business; OUT would be true all the time there. But to whoever asked for the
 // edges of room, each byte that comes over TCP is one, and so is the peer's end.
 std::uint32_t epoll_set::kernel_events(const member& of) noexcept {
   if (of.is_spent) return EPOLLET;
   std::uint32_t events = of.wanted & ~static_cast<std::uint32_t>(EPOLLONESHOT);
-  if (of.stream->link.is_established() && of.stream->link.sends_on() == smcd::lane::dmb) {
+  if (sends_by_memory(of)) {
     const bool wants_edges = (events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT);
     if (wants_edges) events |= EPOLLRDHUP;
     if (wants_edges && of.stream->link.receives_on() == smcd::lane::tcp) return events;
-    events &= ~static_cast<std::uint32_t>(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+    events &= ~any_room;
   }
   if (of.stream->link.is_returning()) events |= EPOLLOUT;
   return events;
@@ -113,6 +118,12 @@ int epoll_set::tell_kernel(member& of, int operation) noexcept {
   event.data.u64 = reinterpret_cast<std::uint64_t>(&of);
   of.in_kernel = event.events;
   return real.epoll_ctl(epfd_, operation, of.fd, &event);
+}
+
+// Unless the registration is not ours to change now.
+void epoll_set::tell_kernel_anew(member& known) noexcept {
+  if (user_ != self.pid() || known.is_parked) return;
+  static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
 }
 
 // A child of fork that begins to use a set. Until then it leaves the kernel's
@@ -316,9 +327,7 @@ void epoll_set::follow(member& known) noexcept {
     if (has_queue()) enter(known);
     expect_kernel_news();
     note_news(known);
-    if (user_ == self.pid() && !known.is_parked && !is_told_enough(known)) {
-      static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
-    }
+    if (!is_told_enough(known)) tell_kernel_anew(known);
     has_moved_ = true;
   }
   // A thread that sleeps on this set learns of it.
@@ -329,13 +338,10 @@ void epoll_set::follow(member& known) noexcept {
 void epoll_set::follow_receiving(member& known) noexcept {
   const dibs::lock_guard guard(lock_);
   if (known.set != this) return;
+  const int saved = errno;
   note_lane(known);
-  if (user_ == self.pid() && !known.is_parked &&
-      (kernel_events(known) & EPOLLOUT & ~known.in_kernel) != 0) {
-    const int saved = errno;
-    static_cast<void>(tell_kernel(known, EPOLL_CTL_MOD));
-    errno = saved;
-  }
+  if ((kernel_events(known) & EPOLLOUT & ~known.in_kernel) != 0) tell_kernel_anew(known);
+  errno = saved;
 }
 
 // Sets that other processes share, and registrations that cannot be changed as

@@ -43,6 +43,9 @@ struct member {
   member* next_free = nullptr;
 };
 
+// What tells of room on TCP.
+inline constexpr std::uint32_t any_room = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+
 // Any thread. A signal handler must not use the set that its thread waits on.
 class epoll_set {
  public:
@@ -103,8 +106,7 @@ class epoll_set {
     std::uint32_t number = 0;      // 0: has not begun
     std::uint32_t departures = 0;  // when it began
     bool is_passed_on = false;
-    bool has_asked = false;  // the kernel
-    int told = 0;            // entries that it may tell of again, being asked again
+    int told = 0;  // entries that the kernel may tell of again, being asked again
   };
   void begin(turn&) noexcept;
   [[nodiscard]] bool look(int epfd, turn&, bool may_wait) noexcept;
@@ -136,6 +138,8 @@ class epoll_set {
                                              bool has_news) noexcept;
   [[nodiscard]] static std::uint32_t kernel_events(const member&) noexcept;
   int tell_kernel(member&, int operation) noexcept;
+  void tell_kernel_anew(member&) noexcept;
+  [[nodiscard]] static bool sends_by_memory(const member&) noexcept;
   [[nodiscard]] static bool is_told_enough(const member&) noexcept;
   [[nodiscard]] bool may_park(const member&) const noexcept;
   void unpark(member&) noexcept;
@@ -217,8 +221,7 @@ void note_set(int epfd) noexcept;
 void note_in_set(int fd) noexcept;
 
 // After calls that may have moved a stream to another lane: its sets follow.
-enum class news : bool { if_moved, in_any_case };
-void sync_members_slow(endpoint&, std::uint32_t state, news) noexcept;
+void sync_members_slow(endpoint&, std::uint32_t state) noexcept;
 inline constexpr std::uint32_t receives_in_memory = 64;
 inline std::uint32_t lanes_of(const endpoint& of) noexcept {
   return 1U + (of.link.is_established() ? 2U : 0U) + (of.link.is_plain() ? 4U : 0U) +
@@ -228,13 +231,13 @@ inline std::uint32_t lanes_of(const endpoint& of) noexcept {
 }
 inline void tell_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) == nullptr) return;
-  sync_members_slow(of, lanes_of(of), news::in_any_case);
+  of.synced.store(0, std::memory_order_relaxed);  // whatever they know of it
+  sync_members_slow(of, lanes_of(of));
 }
 inline void sync_members(endpoint& of) noexcept {
   if (of.members.load(std::memory_order_relaxed) == nullptr) return;
   const std::uint32_t state = lanes_of(of);
-  if (of.synced.load(std::memory_order_relaxed) == state) return;
-  sync_members_slow(of, state, news::if_moved);
+  if (of.synced.load(std::memory_order_relaxed) != state) sync_members_slow(of, state);
 }
 
 // The last descriptor of a stream, or one of several, goes away.

@@ -88,10 +88,9 @@ std::uint32_t epoll_set::events_from_kernel(member& of, std::uint32_t events,
   note_lane(of);
   bool is_news = (events & (EPOLLRDHUP | always)) != 0;
   // Room on TCP is not what it waits for, but an edge.
-  if (link.is_established() && link.sends_on() == smcd::lane::dmb) {
-    constexpr std::uint32_t output = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
-    is_news = is_news || (events & output) != 0;
-    events &= ~output;
+  if (sends_by_memory(of)) {
+    is_news = is_news || (events & any_room) != 0;
+    events &= ~any_room;
   }
   events &= of.wanted | always;
   // An edge tells all that is true, and so does what is told once.
@@ -187,10 +186,10 @@ bool epoll_set::ask_kernel(int epfd, turn& now) noexcept {
   const dibs::cancel_shield not_cancelled;
   const int found = real.epoll_wait(epfd, events.data(), room, 0);
   if (found < 0) return false;
-  now.told = std::exchange(now.has_asked, true) ? now.done : 0;
   if (found == 0) silent_at_.store(dibs::ticks(), std::memory_order_relaxed);
   dibs::chaos::stall();
   take(std::span(events).first(static_cast<std::size_t>(found)), now);
+  now.told = now.done;
   return true;
 }
 

@@ -58,9 +58,9 @@ void note_in_set(int fd) noexcept {
   errno = saved;
 }
 
-void sync_members_slow(endpoint& of, std::uint32_t state, news when) noexcept {
+void sync_members_slow(endpoint& of, std::uint32_t state) noexcept {
   const std::uint32_t before = of.synced.exchange(state, std::memory_order_relaxed);
-  const bool is_receiving = when == news::if_moved && (before ^ state) == receives_in_memory;
+  const bool is_receiving = (before ^ state) == receives_in_memory;
   for (member* at = of.members.load(std::memory_order_acquire); at != nullptr;) {
     member* next = at->next_of_stream;
     if (epoll_set* set = at->set) is_receiving ? set->follow_receiving(*at) : set->follow(*at);

@@ -36,6 +36,26 @@ void converse(two_ends& ends, int turns = 40, std::size_t size = 100) {
   }
 }
 
+// Each writes so much in turn, and reads less. All of it arrives.
+void converse_until_established(two_ends& ends, int turns, std::size_t written, std::size_t read_up,
+                                std::size_t read_down) {
+  stream up(ends.client, ends.server);
+  stream down(ends.server, ends.client);
+  for (int i = 0; i < turns && !ends.server.connection.is_established(); ++i) {
+    up.write(written);
+    down.write(written);
+    up.read(read_up);
+    down.read(read_down);
+  }
+  CHECK(ends.server.connection.is_established());
+  CHECK(up.read_all() == outcome::wait);
+  CHECK(down.read_all() == outcome::wait);
+  CHECK(up.problem == "");
+  CHECK(down.problem == "");
+  CHECK(up.taken == up.written);
+  CHECK(down.taken == down.written);
+}
+
 // Bytes on the TCP lane that the application did not send.
 std::uint64_t extra_bytes(const end_point& end) {
   const auto& sending = end.connection.state().sending;
@@ -105,22 +125,8 @@ TEST_CASE("handshake on a lane: a message that does not fit goes out in pieces, 
     ends_options how;
     how.rules.capacity = capacity;
     two_ends ends({}, how);
-    stream up(ends.client, ends.server);
-    stream down(ends.server, ends.client);
     // The lane is nearly full whenever a message begins.
-    for (int i = 0; i < 200 && !ends.server.connection.is_established(); ++i) {
-      up.write(capacity - 50);
-      down.write(capacity - 50);
-      up.read(90);
-      down.read(70);
-    }
-    CHECK(ends.server.connection.is_established());
-    CHECK(up.read_all() == outcome::wait);
-    CHECK(down.read_all() == outcome::wait);
-    CHECK(up.problem == "");
-    CHECK(down.problem == "");
-    CHECK(up.taken == up.written);
-    CHECK(down.taken == down.written);
+    converse_until_established(ends, 200, capacity - 50, 90, 70);
     converse(ends);
   }
 }
@@ -131,19 +137,7 @@ TEST_CASE("handshake on a lane: a message of which the kernel has room for a par
     ends_options how;
     how.rules.capacity = capacity;
     two_ends ends({}, how);
-    stream up(ends.client, ends.server);
-    stream down(ends.server, ends.client);
-    for (int i = 0; i < 5000 && !ends.server.connection.is_established(); ++i) {
-      up.write(10);
-      down.write(10);
-      up.read(10);
-      down.read(10);
-    }
-    CHECK(ends.server.connection.is_established());
-    CHECK(up.read_all() == outcome::wait);
-    CHECK(down.read_all() == outcome::wait);
-    CHECK(up.problem == "");
-    CHECK(down.problem == "");
+    converse_until_established(ends, 5000, 10, 10, 10);
     CHECK(extra_bytes(ends.client) == 224 + 130);
     CHECK(extra_bytes(ends.server) == 130);
     converse(ends);
